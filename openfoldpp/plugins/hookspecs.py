@@ -1,0 +1,57 @@
+"""The whole plugin contract, on one page. See README.md beside this file for a first plugin."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from openfoldpp.types import Output, OutputPaths, ProgressEvent, Target
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+PROJECT_NAME = "openfoldpp"
+ENTRY_POINT_GROUP = "openfoldpp.plugins"
+
+hookspec = pluggy.HookspecMarker(PROJECT_NAME)
+hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
+
+
+@hookspec
+def openfoldpp_add_options(parser: ArgumentParser) -> None:
+    """Add the plugin's own flags, before arguments are parsed; prefix them with the plugin's name."""
+
+
+@hookspec
+def openfoldpp_configure(config: ConfigDict, options: Namespace) -> None:
+    """Edit the model's configuration, after upstream's ``model_config`` made it for the preset."""
+
+
+@hookspec(firstresult=True)
+def openfoldpp_make_features(target: Target, options: Namespace) -> dict[str, Any] | None:
+    """Make the target's features instead of alignments and templates; the first result that is not None wins.
+
+    The dictionary has the keys, shapes and dtypes of upstream's data pipeline, at least those of
+    ``make_sequence_features``. Without a checkpoint, this is also where a predictor refuses a target.
+    """
+
+
+@hookspec(firstresult=True)
+def openfoldpp_predict(model: Any, batch: dict[str, Any], target: Target) -> Output | dict | None:
+    """Predict the target instead of running the model; the first result that is not None wins.
+
+    ``model`` is upstream's model with its weights loaded, or None where no checkpoint was given; then
+    ``batch`` holds the raw features as :func:`openfoldpp_make_features` returned them.
+    """
+
+
+@hookspec
+def openfoldpp_write_outputs(output: Output, target: Target, paths: OutputPaths) -> None:
+    """Write extra files beside OpenFold's own, for example at ``paths.file("notes.txt")``."""
+
+
+@hookspec
+def openfoldpp_progress(event: ProgressEvent) -> None:
+    """Hear of each step of the run: phase, fraction of the whole, target."""
