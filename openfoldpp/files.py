@@ -1,0 +1,148 @@
+"""Files that are complete or absent.
+
+Writing goes to a temporary file in the same folder, is flushed to disk and renamed. A killed run leaves
+no half-written result under the final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import pickle
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from openfoldpp.pickles import read_pickle
+
+__all__ = ["atomic_write", "read_pickle", "write_json", "write_pickle", "write_text"]
+
+# Folders on some network file systems cannot be synchronised; the file itself has been by then.
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+    r"""Open a temporary file that takes the name ``path`` once the block ends without an error.
+
+    Parameters
+    ----------
+    path : path-like
+        Final name. A symbolic link is followed. A file that is there is replaced as a whole.
+    mode : {"wb", "w"}
+        Binary, or text in UTF-8 with ``\n`` line ends.
+
+    Yields
+    ------
+    file object
+        Open for writing. Whatever ends the block early, an interrupt included, removes it.
+
+    Raises
+    ------
+    ValueError
+        ``mode`` is neither ``"wb"`` nor ``"w"``.
+    OSError
+        The folder is missing or not writable, or the disk is full.
+    """
+    if mode not in ("wb", "w"):
+        raise ValueError(f"mode is {mode!r}: expected 'wb' or 'w'")
+    final = Path(os.path.realpath(path))
+    # Not derived from the final name, which may already be as long as the file system allows.
+    temporary = final.with_name(f".openfoldpp-{secrets.token_hex(8)}.tmp")
+    # os.open with 0o666 leaves the permissions to the umask, as a plain open() would.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
+        with os.fdopen(descriptor, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(final.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write text in UTF-8, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        Final name, see :func:`atomic_write`.
+    text : str
+        Written with its line ends as they are.
+    """
+    with atomic_write(path, "w") as file:
+        file.write(text)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write JSON with an indent of two, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        Final name, see :func:`atomic_write`.
+    value : object
+        numpy scalars and arrays become numbers and lists, paths become text.
+
+    Raises
+    ------
+    ValueError
+        A number is NaN or infinite: JSON has neither.
+    TypeError
+        A value has no JSON form.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, default=_json_value) + "\n")
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def write_pickle(path: str | os.PathLike[str], value: Any) -> None:
+    """Pickle with the highest protocol, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        Final name, see :func:`atomic_write`.
+    value : object
+        Mappings that subclass ``dict`` (:class:`openfoldpp.types.Output`) are written as plain ``dict``,
+        so that readers need none of our classes; arrays are written C-contiguous.
+    """
+    with atomic_write(path) as file:
+        pickle.dump(_plain(value), file, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, np.ndarray):
+        # Not ascontiguousarray, which gives an array of no dimension one dimension.
+        return np.asarray(value, order="C")
+    return value
