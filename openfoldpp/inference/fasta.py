@@ -1,0 +1,284 @@
+"""Targets from FASTA files, named as upstream names them.
+
+A file is one target. Its records are the target's chains, and the records' tags joined by ``-`` are the
+target's tag. A record's tag is the start of its header, read as the upstream release in use reads it.
+
+On top of upstream's parsing:
+
+- A sequence with colons (``VH:VL``) is cut into chains, ``NAME_1`` and ``NAME_2``. The target's tag
+  counts the record once: ``NAME``.
+- Where upstream's rule gives two records of a file one tag, the chain is added: the next word of the
+  header (where the rule makes ``1ABC`` of both, ``1ABC|H`` and ``1ABC|L`` become ``1ABC_H`` and
+  ``1ABC_L``), or a number where that word does not tell them apart.
+- Windows line ends, a byte order mark, blank lines and spaces inside a sequence are accepted. So are
+  lower-case letters, which soft-masking leaves behind; they are read as upper case. A ``*`` at the end
+  of a chain, the stop codon of a translation, is dropped. A last line of ``>`` alone is ignored.
+- Every other character that is not a letter is an error. So are the gaps of an alignment and a ``*`` inside
+  a sequence. The letters B, J, O, U, X and Z are kept: upstream predicts them as unknown residues.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from openfoldpp.errors import InputError
+from openfoldpp.types import Chain, Target
+
+# What upstream's script looks for in its FASTA folder. A file that is named itself may end in anything.
+FASTA_SUFFIXES = (".fasta", ".fa")
+
+# A file's name may be 255 bytes long; upstream adds preset, postfix and suffix to the tag.
+MAX_TAG_BYTES = 180
+
+# How a header becomes a tag: 0.0.1 takes the first word; 2.x takes what precedes the first character that
+# is not a letter, a digit or an underscore.
+TAG_RULES: dict[str, Callable[[str], str]] = {
+    "first_word": lambda header: header.split()[0],
+    "word_characters": lambda header: re.split(r"\W", header)[0],
+}
+
+_HOW_TO_WRITE = "write a line '>NAME' and the amino acid letters on the lines below it"
+
+
+class FastaInputs(NamedTuple):
+    """What was read, and what could not be.
+
+    Attributes
+    ----------
+    targets : tuple of Target
+        Shortest first, as upstream runs them; targets of one length in the order of their files.
+    failures : tuple of (Path, InputError)
+        Each file that holds no usable target, with the reason. They do not stop the others.
+    """
+
+    targets: tuple[Target, ...]
+    failures: tuple[tuple[Path, InputError], ...]
+
+
+def read_targets(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, tag_rule: str = "first_word"
+) -> FastaInputs:
+    """Read the targets of a folder, of files, or of both.
+
+    Parameters
+    ----------
+    paths : path-like or iterable of path-like
+        Of a folder, its ``.fasta`` and ``.fa`` files are read, sorted by name, not those of folders below.
+    tag_rule : {"first_word", "word_characters"}
+        How upstream makes a tag of a header: 0.0.1 takes the first word, 2.x its leading word characters.
+
+    Returns
+    -------
+    FastaInputs
+        Targets and failures. Of two files with the same tag, whose outputs would overwrite each other, the
+        second is a failure.
+
+    Raises
+    ------
+    InputError
+        A path does not exist, or a folder has no FASTA file.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    targets: dict[str, Target] = {}
+    failures: list[tuple[Path, InputError]] = []
+    for path in _fasta_files([Path(path) for path in paths]):
+        try:
+            target = read_target(path, tag_rule=tag_rule)
+            if target.tag in targets:
+                raise InputError(
+                    f"{path}: its target has the name '{target.tag}', as has that of "
+                    f"{targets[target.tag].source}, and one would overwrite the other's outputs: "
+                    "change a '>' line in one of them"
+                )
+        except InputError as error:
+            failures.append((path, error))
+        else:
+            targets[target.tag] = target
+    return FastaInputs(
+        tuple(sorted(targets.values(), key=lambda target: len(target.sequence))), tuple(failures)
+    )
+
+
+def _fasta_files(paths: list[Path]) -> list[Path]:
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        names = ", ".join(str(path) for path in missing)
+        raise InputError(f"no such file or folder: {names}; give a FASTA file or a folder of them")
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(
+            file for file in path.iterdir() if file.name.endswith(FASTA_SUFFIXES) and file.is_file()
+        )
+        if not found:
+            raise InputError(
+                f"the folder {path} has no FASTA file: expected names ending in {' or '.join(FASTA_SUFFIXES)}"
+            )
+        files.extend(found)
+    return list(dict.fromkeys(files))
+
+
+def read_target(path: str | os.PathLike[str], *, tag_rule: str = "first_word") -> Target:
+    """Read one FASTA file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, of any suffix.
+    tag_rule : {"first_word", "word_characters"}
+        As for :func:`read_targets`.
+
+    Returns
+    -------
+    Target
+        All records of the file.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, has no record, an empty sequence, a character that is no amino acid, or a name
+        that cannot be part of a file's name. The message has file, record, line and column.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8 text; save the file as plain text, not compressed"
+        ) from error
+    records = _records(text, str(path))
+    tags = _record_tags([header for header, _ in records], TAG_RULES[tag_rule], str(path))
+    chains = [
+        chain
+        for tag, (_, lines) in zip(tags, records, strict=True)
+        for chain in _chains(tag, lines, f"{path}, record '{tag}'")
+    ]
+    repeated = [tag for tag, count in Counter(chain.tag for chain in chains).items() if count > 1]
+    if repeated:
+        raise InputError(f"{path}: two chains are named '{repeated[0]}': change one of the '>' lines")
+    return Target(_checked_tag("-".join(tags), str(path)), tuple(chains), path)
+
+
+def parse_sequence_argument(text: str, *, tag: str = "prediction") -> Target:
+    """Make a target of a sequence given on the command line, ``"VH:VL"`` for two chains.
+
+    Parameters
+    ----------
+    text : str
+        Amino acid letters, chains separated by colons; spaces and lower case are accepted.
+    tag : str
+        The target's tag. One chain has the same; several are ``TAG_1``, ``TAG_2``.
+
+    Returns
+    -------
+    Target
+        Without a source.
+
+    Raises
+    ------
+    InputError
+        A chain is empty or has a character that is no amino acid, or the tag cannot name a file.
+    """
+    return Target(_checked_tag(tag, "the name"), tuple(_chains(tag, [(1, text)], "the sequence")))
+
+
+def _records(text: str, where: str) -> list[tuple[str, list[tuple[int, str]]]]:
+    """Return each record's header, and its lines with their numbers."""
+    records: list[tuple[str, list[tuple[int, str]]]] = []
+    text = re.sub(r">\s*\Z", "", text)  # upstream ignores it too
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
+        if line.startswith(">"):
+            header = line[1:].strip()
+            if not header:
+                raise InputError(f"{where}, line {number}: the '>' line has no name: {_HOW_TO_WRITE}")
+            records.append((header, []))
+        elif line.strip() and not records:
+            raise InputError(
+                f"{where}, line {number}: expected a line that begins with '>', found {line[:20]!r}; "
+                f"{_HOW_TO_WRITE}"
+            )
+        elif line.strip():
+            records[-1][1].append((number, line))
+    if not records:
+        state = "has no record" if text.strip() else "is empty"
+        raise InputError(f"{where}: the file {state}; {_HOW_TO_WRITE}")
+    return records
+
+
+def _record_tags(headers: list[str], rule: Callable[[str], str], where: str) -> list[str]:
+    tags = [_checked_tag(rule(header), f"{where}, record '{header[:40]}'") for header in headers]
+    counts = Counter(tags)
+    if len(counts) == len(tags):
+        return tags
+    chains = []
+    for header, tag in zip(headers, tags, strict=True):
+        words = re.findall(r"\w+", header[len(tag) :])
+        chains.append(words[0] if words else "")
+    result = []
+    for number, tag in enumerate(tags):
+        same = [other for other, name in enumerate(tags) if name == tag]
+        words = {chains[other] for other in same}
+        if len(same) == 1:
+            result.append(tag)
+        elif len(words) == len(same) and "" not in words:
+            result.append(f"{tag}_{chains[number]}")
+        else:
+            result.append(f"{tag}_{same.index(number) + 1}")
+    return result
+
+
+def _checked_tag(tag: str, where: str) -> str:
+    """Return the tag if it can be the start of a file's name."""
+    if not tag:
+        raise InputError(f"{where}: the name is empty: begin it with a letter or a digit")
+    if tag.startswith((".", "-")) or not tag.isprintable() or re.search(r"[/\\\s]", tag):
+        raise InputError(
+            f"{where}: {tag!r} cannot name output files: use letters, digits, '_', '-' or '.', and begin "
+            "with a letter, a digit or '_'"
+        )
+    if len(tag.encode()) > MAX_TAG_BYTES:
+        raise InputError(
+            f"{where}: the target's name, its records' names joined by '-', is {len(tag.encode())} bytes "
+            f"long and {MAX_TAG_BYTES} fit into a file name: shorten the '>' lines"
+        )
+    return tag
+
+
+def _chains(tag: str, lines: list[tuple[int, str]], where: str) -> list[Chain]:
+    """Cut a record's lines into chains at colons, and check every letter."""
+    pieces: list[str] = [""]
+    for number, line in lines:
+        for column, letter in enumerate(line, start=1):
+            if letter == ":":
+                pieces.append("")
+            elif letter.isascii() and letter.isalpha():
+                if pieces[-1].endswith("*"):
+                    raise _letter_error("*", where, "before the end of the chain")
+                pieces[-1] += letter.upper()
+            elif letter == "*" and not pieces[-1].endswith("*"):
+                pieces[-1] += letter
+            elif not letter.isspace():
+                raise _letter_error(letter, where, f"at line {number}, column {column}")
+    sequences = [piece.removesuffix("*") for piece in pieces]
+    for number, sequence in enumerate(sequences, start=1):
+        if not sequence:
+            chain = f"chain {number} of {len(sequences)}" if len(sequences) > 1 else "the sequence"
+            raise InputError(f"{where}: {chain} is empty: write its amino acid letters, or remove it")
+    if len(sequences) == 1:
+        return [Chain(tag, sequences[0])]
+    return [Chain(f"{tag}_{number}", sequence) for number, sequence in enumerate(sequences, start=1)]
+
+
+def _letter_error(letter: str, where: str, position: str) -> InputError:
+    cure = "remove the gaps of the alignment" if letter in "-." else "use one-letter amino acid codes"
+    return InputError(f"{where}: {letter!r} {position} is not an amino acid: {cure}")
