@@ -1,0 +1,73 @@
+"""What a compatibility record is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from openfoldpp.upstream.locate import Installation
+
+ALL_RELEASES = ("0.0.1", "2.0.0", "2.1.0", "2.2.0")
+
+
+@dataclass(frozen=True)
+class Mend:
+    """How one module of openfold is helped.
+
+    Attributes
+    ----------
+    module : str
+        The module's full name, for example ``"openfold.data.templates"``.
+    during : callable, optional
+        Returns a context manager that is open only while that module's code is executed at import; for
+        names that the module looks up then, in packages that are not ours to change for longer.
+    names : callable, optional
+        Takes the imported module; returns the names that are replaced in it, and only in it.
+    """
+
+    module: str
+    during: Callable[[], AbstractContextManager] | None = None
+    names: Callable[[ModuleType], Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One thing that a release of OpenFold needs on today's packages.
+
+    Attributes
+    ----------
+    name : str
+        Short and unique.
+    versions : tuple of str
+        The OpenFold releases that may need it.
+    probe : callable
+        Takes the installation; returns why it is needed here, or None where it is not. Reads files and
+        metadata; never imports openfold.
+    mends : tuple of Mend
+        What is done.
+    supplies : str
+        What that gives, in words.
+    upstream_issue : str or None
+        The commit or release of OpenFold that mended it, where there is one.
+    drop_when : str
+        When this record can be deleted.
+    """
+
+    name: str
+    versions: tuple[str, ...]
+    probe: Callable[[Installation], str | None]
+    mends: tuple[Mend, ...]
+    supplies: str
+    upstream_issue: str | None
+    drop_when: str
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A record that is in force, and why."""
+
+    record: Record
+    reason: str

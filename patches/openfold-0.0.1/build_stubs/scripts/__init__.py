@@ -1,0 +1,1 @@
+"""Holds the stub of ``scripts.utils``."""

@@ -1,0 +1,1 @@
+"""Stands in for torch while pip reads the sdist's metadata: nothing is compiled."""

@@ -1,0 +1,1 @@
+"""Holds the stub of ``torch.utils.cpp_extension``."""
