@@ -1,0 +1,1 @@
+"""Protein geometry on numpy arrays: residue tables, atoms, frames, torsions, confidence, superposition."""

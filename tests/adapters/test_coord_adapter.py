@@ -1,0 +1,336 @@
+import dataclasses
+import json
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from openfoldpp.adapters.coord_adapter import CoordAdapter
+from openfoldpp.errors import InputError, SchemaError
+from openfoldpp.geometry import confidence, residues
+from openfoldpp.upstream import activate, schema
+
+SEQUENCE = "ARNDC:QEGHILK:MFPSTWYVX"
+N_RES = 21
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    """The parts of OpenFold that say what is right."""
+    activate()
+    from openfold.np import residue_constants
+    from openfold.utils import feats, loss, rigid_utils
+
+    return SimpleNamespace(constants=residue_constants, feats=feats, loss=loss, rigid=rigid_utils)
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    return CoordAdapter(preset="model_1_ptm", version="0.0.1")
+
+
+@pytest.fixture
+def atom14():
+    """Random atoms of all residue types, NaN where there is none; two N, CA, C of the 21 are missing."""
+    rng = np.random.default_rng(0)
+    kind = residues.residue_types(SEQUENCE.replace(":", ""))
+    xyz = rng.normal(scale=10, size=(N_RES, 14, 3)).astype(np.float32)
+    xyz[residues.ATOM37_OF_ATOM14[kind] < 0] = np.nan
+    xyz[rng.random((N_RES, 14)) < 0.1] = np.nan
+    xyz[3], xyz[4, 1] = np.nan, np.nan
+    return xyz
+
+
+@pytest.mark.parametrize(("version", "preset"), schema.available())
+@pytest.mark.parametrize("predicted", [True, False])
+def test_output_fits_every_schema_and_says_where_each_value_is_from(atom14, version, preset, predicted):
+    with_pae = predicted and preset.endswith("ptm")
+    adapter = CoordAdapter(preset, version)
+    output = adapter.output(
+        atom14,
+        SEQUENCE,
+        plddt=np.linspace(10, 90, N_RES) if predicted else None,
+        pae=np.full((N_RES, N_RES), 3.0) if with_pae else None,
+        source="a test",
+    )
+    schema.check(output, adapter.schema)
+    leaves = dict(schema.flatten(output))
+    assert list(output.provenance) == list(leaves)
+    for origin in output.provenance.values():
+        assert origin.startswith(("predicted", "derived: ", "filled: "))
+    for array in leaves.values():
+        assert np.isfinite(array).all()
+        assert array.flags.writeable
+    assert output.source == "a test"
+    assert output.chain_ids == ("A", "B", "C")
+    assert pickle.loads(pickle.dumps(dict(output))).keys() == output.keys()
+
+
+def test_a_leaf_without_a_producer_is_an_error_that_names_it(adapter, atom14):
+    strange = CoordAdapter()
+    strange.schema = dataclasses.replace(
+        adapter.schema, leaves={**adapter.schema.leaves, "sm/new": schema.Leaf("float32", ("N_res",))}
+    )
+    with pytest.raises(SchemaError, match=r"sm/new: in the output of OpenFold .* no producer"):
+        strange.output(atom14, SEQUENCE)
+
+
+def test_a_leaf_of_other_dimensions_is_an_error_that_names_it(adapter, atom14):
+    strange = CoordAdapter()
+    strange.schema = dataclasses.replace(
+        adapter.schema, leaves={**adapter.schema.leaves, "plddt": schema.Leaf("float32", ("N_res", 2))}
+    )
+    with pytest.raises(SchemaError, match=r"plddt: the adapter makes \[21\]"):
+        strange.output(atom14, SEQUENCE)
+
+
+def test_unknown_preset_is_an_error():
+    with pytest.raises(SchemaError, match="model_9"):
+        CoordAdapter("model_9")
+
+
+def test_given_atoms_come_out_bit_for_bit(adapter, atom14):
+    output = adapter.output(atom14, SEQUENCE)
+    there = np.isfinite(atom14).all(-1)
+    for block in output["sm"]["positions"]:
+        assert np.array_equal(block[there], atom14[there])
+        assert not block[~there].any()
+    assert output["final_atom_mask"].sum() == there.sum()
+    columns = residues.ATOM37_OF_ATOM14[residues.residue_types(SEQUENCE.replace(":", ""))]
+    rows, places = np.nonzero(there)
+    assert np.array_equal(output["final_atom_positions"][rows, columns[rows, places]], atom14[there])
+    assert "atoms missing" in output.provenance["final_atom_positions"]
+
+
+def upstream_check(upstream, output):
+    """Upstream's functions on the logits give the values."""
+    lddt = upstream.loss.compute_plddt(torch.tensor(output["lddt_logits"]))
+    np.testing.assert_allclose(lddt, output["plddt"], atol=1e-4)
+    logits = torch.tensor(output["tm_logits"])
+    for key, value in upstream.loss.compute_predicted_aligned_error(logits).items():
+        np.testing.assert_allclose(value, output[key], atol=1e-4)
+    assert upstream.loss.compute_tm(logits).item() == pytest.approx(output["predicted_tm_score"], abs=1e-4)
+
+
+def test_confidence_given_as_values(upstream, adapter, atom14):
+    rng = np.random.default_rng(1)
+    plddt, pae = rng.uniform(1, 99, N_RES), rng.uniform(0.25, 31.75, (N_RES, N_RES)).astype(np.float32)
+    output = adapter.output(atom14, SEQUENCE, plddt=plddt, pae=torch.tensor(pae))
+    np.testing.assert_allclose(output["plddt"], plddt, rtol=1e-6)
+    assert np.array_equal(output["predicted_aligned_error"], pae)
+    assert output.provenance["plddt"] == output.provenance["predicted_aligned_error"] == "predicted"
+    upstream_check(upstream, output)
+
+
+def test_confidence_given_as_logits(upstream, adapter, atom14):
+    rng = np.random.default_rng(2)
+    lddt = rng.normal(scale=3, size=(N_RES, 50)).astype(np.float32)
+    errors = rng.normal(scale=3, size=(N_RES, N_RES, 64)).astype(np.float32)
+    output = adapter.output(atom14, SEQUENCE, plddt_logits=torch.tensor(lddt), tm_logits=errors)
+    assert np.array_equal(output["lddt_logits"], lddt)
+    assert np.array_equal(output["tm_logits"], errors)
+    assert not np.shares_memory(output["tm_logits"], errors)
+    assert output.provenance["lddt_logits"] == output.provenance["tm_logits"] == "predicted"
+    upstream_check(upstream, output)
+
+
+def test_confidence_that_nobody_predicted(upstream, adapter, atom14):
+    output = adapter.output(atom14, SEQUENCE)
+    assert (output["plddt"] == 1).all()
+    assert (output["predicted_aligned_error"] == 31.75).all()
+    assert output["max_predicted_aligned_error"] == 31.75
+    assert output["predicted_tm_score"] < 0.01
+    for path in ("plddt", "lddt_logits", "tm_logits", "predicted_aligned_error", "predicted_tm_score"):
+        assert output.provenance[path] == "filled: not predicted"
+    upstream_check(upstream, output)
+
+
+def test_clipped_confidence_says_so(upstream, adapter, atom14):
+    plddt = np.full(N_RES, 50.0)
+    plddt[:3] = 0, 99.5, 100
+    pae = np.full((N_RES, N_RES), 5.0)
+    pae[0, :2] = 0, 40
+    output = adapter.output(atom14, SEQUENCE, plddt=plddt, pae=pae)
+    assert output["plddt"][:4].tolist() == [1, 99, 99, 50]
+    assert output["predicted_aligned_error"][0, :3].tolist() == [0.25, 31.75, 5]
+    assert output.provenance["plddt"] == "predicted; 3 of 21 values clipped to 1 to 99"
+    assert output.provenance["predicted_aligned_error"].endswith("2 of 441 values clipped to 0.25 to 31.75 A")
+    upstream_check(upstream, output)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"plddt": np.full(N_RES, 101.0)}, "plddt: values from 101 to 101, expected 0 to 100"),
+        ({"plddt": np.full(N_RES, -1.0)}, "plddt: values from -1"),
+        ({"plddt": np.full(N_RES, 0.9)}, "Multiply fractions by 100"),
+        ({"plddt": np.full(20, 50.0)}, r"plddt: shape \[20\], expected \[21\]"),
+        ({"plddt": np.full(N_RES, np.nan)}, "plddt: holds NaN"),
+        ({"plddt": np.full(N_RES, 9.0), "plddt_logits": np.zeros((N_RES, 50))}, "both given"),
+        ({"plddt_logits": np.zeros((N_RES, 49))}, r"plddt_logits: shape \[21, 49\], expected \[21, 50\]"),
+        ({"plddt_logits": np.full((N_RES, 50), np.inf)}, "plddt_logits: holds NaN or infinity"),
+        ({"pae": np.full((N_RES, N_RES), -0.1)}, "pae: its least value is -0.1"),
+        ({"pae": np.zeros((N_RES, 20))}, r"pae: shape \[21, 20\]"),
+        ({"pae": np.full((N_RES, N_RES), np.inf)}, "pae: holds NaN or infinity"),
+        ({"pae": np.zeros((N_RES, N_RES)), "tm_logits": np.zeros((N_RES, N_RES, 64))}, "both given"),
+        ({"tm_logits": np.zeros((N_RES, N_RES, 63))}, r"expected \[21, 21, 64\]"),
+    ],
+)
+def test_confidence_that_cannot_be_meant_is_refused(adapter, atom14, keywords, message):
+    with pytest.raises(InputError, match=message):
+        adapter.output(atom14, SEQUENCE, **keywords)
+
+
+@pytest.mark.parametrize("name", ["pae", "tm_logits"])
+def test_aligned_errors_need_a_preset_that_has_them(atom14, name):
+    adapter = CoordAdapter("model_1")
+    assert "tm_logits" not in adapter.output(atom14, SEQUENCE)
+    with pytest.raises(InputError, match=f"{name}: given, but the output of model_1 has no aligned errors"):
+        adapter.output(atom14, SEQUENCE, **{name: np.ones((N_RES, N_RES))})
+
+
+def test_what_nobody_knows_is_zero(adapter, atom14):
+    output = adapter.output(atom14, SEQUENCE)
+    leaves = dict(schema.flatten(output))
+    for path in ("msa", "pair", "single", "sm/states", "sm/single", "masked_msa_logits"):
+        assert not leaves[path].any()
+        assert output.provenance[path].startswith("filled: zeros")
+    assert output["msa"].shape[0] == 1
+
+
+def test_trajectory_repeats_the_final_structure(adapter, atom14):
+    output = adapter.output(atom14, SEQUENCE)
+    for name in ("frames", "sidechain_frames", "angles", "unnormalized_angles", "positions"):
+        assert (output["sm"][name] == output["sm"][name][-1]).all()
+    assert np.array_equal(output["sm"]["frames"][-1], output["final_affine_tensor"])
+
+
+def test_chain_breaks_come_from_chains_and_numbers(adapter):
+    # An extended stretch whose C and N are 1.33 A apart throughout: only labels can break it.
+    trace = np.full((4, 14, 3), np.nan)
+    step = np.array([3.8, 0, 0])
+    for i in range(4):
+        trace[i, :3] = i * step + [[0, 0.3 * i, 0], [1.2, 0.8, 0.1], [2.47, 0.3 * (i + 1), 0]]
+
+    def measured(sequence, **keywords):
+        angles = adapter.output(trace, sequence, **keywords)["sm"]["angles"][-1]
+        return [not np.array_equal(angle, [0, 1]) for angle in angles[:, 1]]
+
+    assert measured("AAAA") == [False, True, True, True]
+    assert measured("AA:AA") == [False, True, False, True]
+    assert measured("AAAA", residue_index=[1, 2, 3, 7]) == [False, True, True, False]
+
+
+def rebuilt(upstream, output, kind):
+    """Side-chain frames and atoms, by upstream's functions, from the last frames and torsions."""
+    rc = upstream.constants
+    kind = torch.tensor(kind, dtype=torch.int64)
+    frames = torch.tensor(rc.restype_rigid_group_default_frame)
+    rigids = upstream.rigid.Rigid.from_tensor_7(torch.tensor(output["final_affine_tensor"]))
+    groups = upstream.feats.torsion_angles_to_frames(
+        rigids, torch.tensor(output["sm"]["angles"][-1]), kind, frames
+    )
+    tables = (
+        rc.restype_atom14_to_rigid_group,
+        rc.restype_atom14_mask,
+        rc.restype_atom14_rigid_group_positions,
+    )
+    atoms = upstream.feats.frames_and_literature_positions_to_atom14_pos(
+        groups, kind, frames, *map(torch.tensor, tables)
+    )
+    return groups.to_tensor_4x4().numpy(), atoms.numpy()
+
+
+def test_side_chain_frames_are_upstreams_whatever_is_missing(upstream, adapter, atom14):
+    kind = residues.residue_types(SEQUENCE.replace(":", ""))
+    output = adapter.output(atom14, SEQUENCE)
+    groups, _ = rebuilt(upstream, output, kind)
+    np.testing.assert_allclose(output["sm"]["sidechain_frames"][-1], groups, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def flashabb_fv():
+    """One antibody Fv as FlashABB predicts it: sequence, atom14 with all atoms, pLDDT logits."""
+    pytest.importorskip("flash_abb")
+    from importlib import resources
+
+    import yaml
+    from flash_abb.model.flash_abb import FlashABB, featurize
+
+    weights = resources.files("flash_abb") / "weights"
+    model = FlashABB(yaml.safe_load((weights / "params.yaml").read_text())["model"]).eval()
+    model.load_state_dict(torch.load(weights / "flabb_weights.pt", weights_only=True, map_location="cpu"))
+    heavy = (
+        "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRYADSVKGRFTISADTSKNTAYLQMNSLRAEDTAVYYC"
+        "SRWGGDGFYAMDYWGQGTLVTVSS"
+    )
+    light = (
+        "DIQMTQSPSSLSASVGDRVTITCRASQDVNTAVAWYQQKPGKAPKLLIYSASFLYSGVPSRFSGSRSGTDFTLTISSLQPEDFATYYCQQHYTTPP"
+        "TFGQGTKVEIK"
+    )
+    with torch.no_grad():
+        x = featurize([f"{heavy}|{light}"], torch.device("cpu"))
+        found = model.model({"single": x["single"]}, x["aatype"], x["res_idx"], x["mask"])
+    return f"{heavy}:{light}", found["positions"][-1, 0], found["plddt"][0]
+
+
+def test_fv_of_ideal_geometry_is_rebuilt_by_upstream(upstream, adapter, flashabb_fv):
+    sequence, atom14, logits = flashabb_fv
+    kind = residues.residue_types(sequence.replace(":", ""))
+    output = adapter.output(atom14, sequence, plddt_logits=logits)
+    assert np.array_equal(output["lddt_logits"], logits)
+    upstream_check(upstream, output)
+    _, atoms = rebuilt(upstream, output, kind)
+    off = np.linalg.norm(atoms - output["sm"]["positions"][-1], axis=-1)
+    there = residues.RIGID_GROUP[kind] >= 0
+    assert off[there].max() < 0.001  # asked for: 0.05 A on N, CA, C, O and CB; side chains are here too
+
+
+def test_crystal_fvs_are_rebuilt_but_for_their_own_geometry(upstream, adapter, data_dir):
+    from biotite.structure.io.pdb import PDBFile
+
+    names = json.loads((data_dir / "fv" / "chains.json").read_text())
+    backbone, side_chain = [], []
+    for name, entry in names.items():
+        atoms = PDBFile.read(data_dir / "fv" / f"{name}.pdb").get_structure(model=1)
+        sequence = ":".join(entry["chains"][chain]["sequence"] for chain in "HL")
+        kind = residues.residue_types(sequence.replace(":", ""))
+        offset = {"H": -1, "L": len(entry["chains"]["H"]["sequence"]) - 1}
+        xyz = np.full((len(kind), 37, 3), np.nan)
+        for chain, number, atom, position in zip(
+            atoms.chain_id, atoms.res_id, atoms.atom_name, atoms.coord, strict=True
+        ):
+            xyz[offset[chain] + number, residues.ATOM37.index(atom)] = position
+        output = adapter.output(xyz, sequence)
+        _, again = rebuilt(upstream, output, kind)
+        given = output["sm"]["positions"][-1]
+        there = given.any(-1)
+        off = np.linalg.norm(again - given, axis=-1)
+        backbone.append(off[:, :5][there[:, :5]])
+        side_chain.append(off[:, 5:][there[:, 5:]])
+    backbone, side_chain = np.concatenate(backbone), np.concatenate(side_chain)
+    print(
+        f"{len(names)} crystal Fvs, A: N, CA, C, O, CB mean {backbone.mean():.3f}, "
+        f"99th percentile {np.percentile(backbone, 99):.3f}, max {backbone.max():.3f}; "
+        f"side chains mean {side_chain.mean():.3f}, 99th percentile {np.percentile(side_chain, 99):.3f}"
+    )
+    # Bond angles of crystals vary by a few degrees: tenths of an angstrom, not more.
+    assert backbone.mean() < 0.1
+    assert side_chain.mean() < 0.25
+
+
+def test_distogram_is_that_of_the_structure(adapter, atom14):
+    output = adapter.output(atom14, SEQUENCE)
+    expected = confidence.distogram_bin_centers()[output["distogram_logits"].argmax(-1)]
+    glycine = SEQUENCE.replace(":", "").index("G")
+    cb = output["final_atom_positions"][:, residues.CB].copy()
+    known = output["final_atom_mask"][:, residues.CB] > 0
+    cb[glycine] = output["final_atom_positions"][glycine, residues.CA]
+    known[glycine] = output["final_atom_mask"][glycine, residues.CA] > 0
+    distance = np.linalg.norm(cb[:, None] - cb, axis=-1)
+    pairs = known[:, None] & known & (distance > 2.2) & (distance < 21.7)
+    assert pairs.sum() > 100
+    np.testing.assert_allclose(expected[pairs], distance[pairs], atol=0.16)  # half a bin
+    assert not output["distogram_logits"][~known].any()
