@@ -21,7 +21,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Chain:
-    """One record of a target: the first word of its FASTA header, and its sequence."""
+    """One chain of a target.
+
+    Attributes
+    ----------
+    tag : str
+        The first word of its FASTA header.
+    sequence : str
+        One-letter codes, upper case.
+    """
 
     tag: str
     sequence: str
@@ -89,8 +97,8 @@ class Output(dict):
     chain_ids : tuple of str
         One label for each chain of the target, in its order.
     provenance : dict of str to str
-        For each path in the dictionary (``"sm/frames"``): ``"predicted"``, ``"derived: ..."`` or
-        ``"filled: ..."``.
+        For each path in the dictionary (``"sm/frames"``): it starts with ``"predicted"``, ``"derived"`` or
+        ``"filled"``, and may go on to say how.
     """
 
     def __init__(

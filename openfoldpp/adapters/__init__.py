@@ -1,0 +1,1 @@
+"""Hook implementations that come with the package, one plugin a file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
+from openfoldpp.errors import InputError
 from openfoldpp.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -31,9 +32,21 @@ class RecyclingPlugin:
 
     @hookimpl
     def openfoldpp_configure(self, config: ConfigDict, options: Namespace) -> None:
-        """Set ``data.common.max_recycling_iters`` where the flag is given."""
-        if options.recycling_iters is not None:
-            config.data.common.max_recycling_iters = options.recycling_iters
+        """Set ``data.common.max_recycling_iters`` where the flag is given.
+
+        Raises
+        ------
+        InputError
+            If no weights are given: nothing would be recycled.
+        """
+        if options.recycling_iters is None:
+            return
+        if not (options.openfold_checkpoint_path or options.jax_param_path):
+            raise InputError(
+                f"--recycling_iters {options.recycling_iters} is for OpenFold's model, and no weights are "
+                "given: give --openfold_checkpoint_path FILE or --jax_param_path FILE, or leave the flag out"
+            )
+        config.data.common.max_recycling_iters = options.recycling_iters
 
 
 def _count(text: str) -> int:

@@ -1,0 +1,1 @@
+"""From a command to files: options, pipeline, predictions, outputs."""

@@ -2,6 +2,7 @@ from argparse import ArgumentParser
 
 import pytest
 
+from openfoldpp.errors import InputError
 from openfoldpp.plugins.manager import PluginHost
 
 
@@ -13,6 +14,8 @@ def host():
 @pytest.fixture
 def parse(host):
     parser = ArgumentParser()
+    parser.add_argument("--openfold_checkpoint_path", default="weights.pt")
+    parser.add_argument("--jax_param_path")
     host.call("add_options", parser=parser)
     return parser.parse_args
 
@@ -44,3 +47,9 @@ def test_a_number_that_is_none_is_refused(parse, capsys, value):
     with pytest.raises(SystemExit):
         parse([f"--recycling_iters={value}"])
     assert f"{value!r} is not a number of recycles; expected 0 or more" in capsys.readouterr().err
+
+
+def test_without_weights_the_flag_is_refused_rather_than_ignored(host, parse, model_config):
+    options = parse(["--recycling_iters=1", "--openfold_checkpoint_path="])
+    with pytest.raises(InputError, match="--recycling_iters 1 is for OpenFold's model"):
+        host.call("configure", config=model_config("model_1_ptm"), options=options)

@@ -1,0 +1,26 @@
+"""The command ``openfoldpp``: one file of this folder for each subcommand."""
+
+from __future__ import annotations
+
+import typer
+
+from openfoldpp.cli.install_openfold import install_openfold
+from openfoldpp.cli.plugins import plugins
+from openfoldpp.cli.predict import predict
+from openfoldpp.cli.schema import app as schema
+
+app = typer.Typer(
+    name="openfoldpp",
+    help="Plugins for an unmodified OpenFold.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# predict has argparse's flags, those of plugins among them, and its own --help.
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)(predict)
+app.command()(plugins)
+app.command()(install_openfold)
+app.add_typer(schema, name="schema")

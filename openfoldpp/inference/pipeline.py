@@ -1,0 +1,277 @@
+"""One target from sequence to prediction: the same steps for the command line, the API and a service."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openfoldpp.errors import UnsupportedTargetError, UpstreamError
+from openfoldpp.inference.options import weights_given
+from openfoldpp.inference.prediction import Prediction
+from openfoldpp.plugins.manager import PluginHost
+from openfoldpp.types import Output, Target
+from openfoldpp.upstream import Installation, activate, schema
+
+
+class Pipeline:
+    """Predict targets with upstream's model, or with plugins alone where no weights are given.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        From :func:`openfoldpp.inference.options.parse`.
+    host : PluginHost
+        The plugins whose hooks are called.
+    seed : int
+        Of the random numbers that the model's features draw.
+    """
+
+    def __init__(self, options: Namespace, host: PluginHost, seed: int = 0):
+        self.options = options
+        self.host = host
+        self.seed = seed
+        self._config = None
+        self._generators: tuple | None = None
+
+    def activate(self) -> Installation:
+        """Find OpenFold and make it importable; see :func:`openfoldpp.upstream.activate`.
+
+        Raises
+        ------
+        UpstreamError
+            There is none, or one that cannot be run.
+        """
+        installation = activate(self.options.openfold_home)
+        run_here = {version for version, _ in schema.available()}
+        if installation.version not in run_here:
+            raise UpstreamError(
+                f"{installation.reason} This version of openfoldpp runs OpenFold "
+                f"{', '.join(sorted(run_here))}: install it with `openfoldpp install-openfold`, and leave "
+                "--openfold_home and OPENFOLD_HOME out"
+            )
+        return installation
+
+    @property
+    def config(self):
+        """Upstream's configuration of the preset, as the plugins have edited it."""
+        if self._config is None:
+            from openfoldpp.upstream import model
+
+            self.activate()
+            self._config = model.model_config(self.options.config_preset)
+            self.host.call("configure", config=self._config, options=self.options)
+        return self._config
+
+    def models(self) -> Iterator[Any]:
+        """Yield each model that the options name, loaded; or once None, where they name no weights.
+
+        Upstream's script sets the seed, then builds the model, which draws random numbers, then makes the
+        features. The state in between is kept and set for each target, so that the first target gets
+        upstream's numbers and every other one the same as if it were alone.
+        """
+        if not weights_given(self.options):
+            yield None
+            return
+        from openfoldpp.upstream import model
+
+        loading = model.load_models(
+            self.config,
+            device=self.options.model_device,
+            preset=self.options.config_preset,
+            checkpoints=self.options.openfold_checkpoint_path,
+            jax_parameters=self.options.jax_param_path,
+        )
+        while True:
+            _set_seed(self.seed)
+            loaded = next(loading, None)
+            if loaded is None:
+                return
+            self._generators = _generators()
+            yield loaded
+
+    def predict(
+        self,
+        target: Target,
+        loaded: Any = None,
+        *,
+        on_step: Callable[[str, float], None] = lambda phase, fraction: None,
+    ) -> Prediction:
+        """Predict one target.
+
+        Parameters
+        ----------
+        target : Target
+            The chains.
+        loaded : openfoldpp.upstream.model.LoadedModel or None
+            From :meth:`models`.
+        on_step : callable
+            Called with the phase (``"features"``, ``"predict"``) and the fraction of it that is done.
+
+        Returns
+        -------
+        Prediction
+            Not yet written anywhere.
+
+        Raises
+        ------
+        UnsupportedTargetError
+            No weights are given, and no plugin predicts this target.
+        InputError
+            The target's alignments or templates are not where the options say.
+        PluginError
+            A plugin failed.
+        """
+        seconds: dict[str, float] = {}
+        if loaded is not None:
+            _restore(self._generators)
+        on_step("features", 0.0)
+        with timed(seconds, "features"):
+            raw = self.host.call("make_features", target=target, options=self.options)
+            if loaded is not None:
+                batch, raw = self._batch(raw, target)
+            elif raw is None:
+                raise self._no_predictor(target)
+            else:
+                batch = raw
+        on_step("predict", 0.0)
+        with timed(seconds, "inference"):
+            model = None if loaded is None else loaded.model
+            output = self.host.call("predict", model=model, batch=batch, target=target)
+        if output is not None:
+            output, protein = self._from_plugin(output, target), None
+        elif loaded is None:
+            raise self._no_predictor(target)
+        else:
+            output, protein = self._run_model(loaded, batch, raw, target, seconds, on_step)
+        return Prediction(target, self.options.config_preset, output, protein, seconds)
+
+    def relax(self, prediction: Prediction) -> str:
+        """Relax a prediction through upstream.
+
+        Parameters
+        ----------
+        prediction : Prediction
+            From :meth:`predict`.
+
+        Returns
+        -------
+        str
+            PDB text, its chains labelled as in the unrelaxed file.
+
+        Raises
+        ------
+        RelaxationError
+            OpenMM could not relax the structure.
+        """
+        from openfoldpp.inference.outputs import upstream_protein
+        from openfoldpp.inference.pdb import relabel_chains
+        from openfoldpp.upstream import model
+
+        protein = upstream_protein(prediction, subtract_plddt=self.options.subtract_plddt)
+        text = model.relax(protein, self.config, self.options.model_device)
+        return relabel_chains(text, prediction.output.chain_ids)
+
+    def _batch(self, raw: dict | None, target: Target) -> tuple[dict, dict]:
+        """Return the model's batch and the raw features that it was made of."""
+        from openfoldpp.upstream import features, model
+
+        if raw is None:
+            raw = features.raw_features(target, self.options, self.config)
+        return model.process_features(raw, self.config, self.options.model_device), raw
+
+    def _run_model(self, loaded, batch, raw, target, seconds, on_step) -> tuple[Output, Any]:
+        from openfoldpp.upstream import model
+
+        version = self.activate().version
+        values, features, seconds["inference"] = model.run_model(
+            loaded.model, batch, target, version=version, on_step=lambda done: on_step("predict", done)
+        )
+        protein = model.to_protein(values, features, raw, self.config, self.options)
+        output = Output(
+            values,
+            source=f"OpenFold {version} {loaded.name}",
+            chain_ids=_upstream_labels(protein),
+            provenance={path: "predicted" for path, _ in schema.flatten(values)},
+        )
+        return output, protein
+
+    def _from_plugin(self, output: dict, target: Target) -> Output:
+        """Take a plugin's output, and give a plain dictionary the attributes that it lacks."""
+        if isinstance(output, Output):
+            return output
+        return Output(
+            output,
+            source="a plugin",
+            chain_ids=tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(target.chains)]),
+            provenance={path: "predicted" for path, _ in schema.flatten(output)},
+        )
+
+    def _no_predictor(self, target: Target) -> UnsupportedTargetError:
+        names = ", ".join(plugin.name for plugin in self.host.active if plugin.distribution) or "none"
+        return UnsupportedTargetError(
+            f"target {target.tag!r}: no weights are given, and no plugin predicts it (plugins: {names}). "
+            "Give --openfold_checkpoint_path FILE or --jax_param_path FILE, or for an antibody Fv "
+            "--plugins openfoldpp"
+        )
+
+
+def default_jax_parameters(preset: str, installation: Installation) -> Path | None:
+    """Find AlphaFold's weights of a preset where upstream's script looks by default, if they are there.
+
+    Parameters
+    ----------
+    preset : str
+        The configuration preset.
+    installation : Installation
+        Its ``openfold/resources/params`` is searched after that of the working directory.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The ``.npz`` file.
+    """
+    relative = Path("openfold/resources/params") / f"params_{preset}.npz"
+    for folder in (Path(), installation.root):
+        if (folder / relative).is_file():
+            return folder / relative
+    return None
+
+
+def _upstream_labels(protein) -> tuple[str, ...]:
+    chains = dict.fromkeys(int(index) for index in protein.chain_index)
+    return tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[index] for index in chains)
+
+
+def _set_seed(seed: int) -> None:
+    import torch
+
+    # The two generators, and the offset between them, are those of upstream's script.
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed + 1)
+
+
+def _generators() -> tuple:
+    import torch
+
+    return np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+
+
+def _restore(generators: tuple) -> None:
+    import torch
+
+    np.random.set_state(generators[0])  # noqa: NPY002
+    torch.set_rng_state(generators[1])
+
+
+@contextmanager
+def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Add the time that a block takes to ``seconds``, under the step's name."""
+    start = time.perf_counter()
+    yield
+    seconds[step] = time.perf_counter() - start

@@ -1,0 +1,311 @@
+"""Upstream's own inference steps, each under one name: configure, load, featurise, run, relax.
+
+The steps, their order and their arguments are those of upstream's ``run_pretrained_openfold.py``, so
+that the same checkpoint, alignments and seed give the same numbers. Everything here needs
+:func:`openfoldpp.upstream.activate` to have been called.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openfoldpp.errors import CheckpointError, InputError, RelaxationError
+from openfoldpp.types import Target
+from openfoldpp.upstream import seams
+from openfoldpp.upstream.checkpoints import load_parameters, read_checkpoint
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Upstream's model with its weights, and the name that its output folder takes.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        ``openfold.model.model.AlphaFold`` in evaluation mode.
+    name : str
+        The weights' file name without its suffix.
+    """
+
+    model: Any
+    name: str
+
+
+def model_config(preset: str):
+    """Make upstream's configuration of a preset (an ``ml_collections.ConfigDict``).
+
+    Raises
+    ------
+    InputError
+        Upstream knows no such preset.
+    """
+    from openfold import config
+
+    try:
+        return config.model_config(preset)
+    except ValueError as error:
+        raise InputError(
+            f"--config_preset {preset}: {error}; expected model_1 to model_5 or model_1_ptm to model_5_ptm"
+        ) from error
+
+
+def load_models(
+    config, *, device: str, preset: str, checkpoints: str | None, jax_parameters: str | None
+) -> Iterator[LoadedModel]:
+    """Build a model for each weights file, one at a time.
+
+    Parameters
+    ----------
+    config : ml_collections.ConfigDict
+        From :func:`model_config`, as plugins may have edited it.
+    device : str
+        A torch device name.
+    preset : str
+        Name of the preset, for messages.
+    checkpoints, jax_parameters : str or None
+        Paths of ``.pt`` and of ``.npz`` files, several separated by commas.
+
+    Yields
+    ------
+    LoadedModel
+        JAX parameters first, as upstream does.
+
+    Raises
+    ------
+    CheckpointError
+        A file cannot be read, or belongs to another preset.
+    """
+    from openfold.model.model import AlphaFold
+
+    for path in _paths(jax_parameters):
+        if not path.is_file():
+            raise CheckpointError(f"no JAX parameters at {path}: --jax_param_path expects a .npz file")
+        model = AlphaFold(config).eval()
+        _import_jax_parameters(model, path, preset)
+        yield LoadedModel(model.to(device), path.stem)
+    for path in _paths(checkpoints):
+        parameters = read_checkpoint(path)
+        model = AlphaFold(config).eval()
+        load_parameters(model, parameters, path=path, preset=preset)
+        yield LoadedModel(model.to(device), path.stem)
+
+
+def count_models(checkpoints: str | None, jax_parameters: str | None) -> int:
+    """Count the files that :func:`load_models` would load for these `checkpoints` and `jax_parameters`."""
+    return len(_paths(checkpoints)) + len(_paths(jax_parameters))
+
+
+def process_features(raw: dict[str, Any], config, device: str) -> dict[str, Any]:
+    """Turn raw features into the model's batch.
+
+    Parameters
+    ----------
+    raw : dict
+        Features as upstream's data pipeline makes them.
+    config : ml_collections.ConfigDict
+        The model's configuration; its ``data`` part is used.
+    device : str
+        A torch device name.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        Each with the recycling dimension last.
+    """
+    import torch
+    from openfold.data.feature_pipeline import FeaturePipeline
+
+    with _quiet_upstream():
+        processed = FeaturePipeline(config.data).process_features(raw, mode="predict")
+    return {key: torch.as_tensor(value, device=device) for key, value in processed.items()}
+
+
+def run_model(
+    model, batch: dict[str, Any], target: Target, *, version: str, on_step: Callable[[float], None]
+) -> tuple[dict[str, Any], dict[str, Any], float]:
+    """Run the model on a batch.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        From :func:`load_models`.
+    batch : dict of str to torch.Tensor
+        From :func:`process_features`.
+    target : Target
+        For upstream's log.
+    version : str
+        The OpenFold release.
+    on_step : callable
+        Called with the fraction done, 0 to 1, after each block of the trunk.
+
+    Returns
+    -------
+    output : dict
+        Upstream's output dictionary as numpy arrays.
+    features : dict of str to numpy.ndarray
+        The batch without its recycling dimension.
+    seconds : float
+        Upstream's own measurement of the model's forward pass.
+    """
+    import torch
+    from openfold.utils import script_utils
+    from openfold.utils.tensor_utils import tensor_tree_map
+
+    measured: dict[str, float] = {}
+    with (
+        torch.no_grad(),
+        _quiet_upstream(),
+        _heard(model, batch["aatype"].shape[-1], on_step),
+        seams.installed({seams.TIMINGS: measured.update}, version),
+    ):
+        output = script_utils.run_model(model, batch, target.tag, "")
+    to_numpy = lambda x: x.cpu().numpy().copy()  # noqa: E731
+    features = tensor_tree_map(lambda x: to_numpy(x[..., -1]), batch)
+    return tensor_tree_map(to_numpy, output), features, measured["inference"]
+
+
+def to_protein(output, features, raw, config, options: Namespace):
+    """Make upstream's ``Protein`` of a prediction, by upstream's own ``prep_output``.
+
+    Parameters
+    ----------
+    output, features : dict
+        From :func:`run_model`.
+    raw : dict
+        The raw features.
+    config : ml_collections.ConfigDict
+        The model's configuration.
+    options : argparse.Namespace
+        ``config_preset``, ``multimer_ri_gap`` and ``subtract_plddt`` are read.
+
+    Returns
+    -------
+    openfold.np.protein.Protein
+        pLDDT as its B-factors.
+    """
+    from openfold.data.feature_pipeline import FeaturePipeline
+    from openfold.utils import script_utils
+
+    # prep_output renumbers the residues of further chains in place; the caller's features stay.
+    features = {**features, "residue_index": features["residue_index"].copy()}
+    return script_utils.prep_output(
+        output,
+        features,
+        raw,
+        FeaturePipeline(config.data),
+        options.config_preset,
+        options.multimer_ri_gap,
+        options.subtract_plddt,
+    )
+
+
+def new_protein(**fields):
+    """Make upstream's ``Protein`` from its fields (``atom_positions``, ``aatype``, ...)."""
+    from openfold.np.protein import Protein
+
+    return Protein(**fields)
+
+
+def protein_to_pdb(protein) -> str:
+    """Write a ``Protein`` as PDB text by upstream's own writer."""
+    from openfold.np import protein as upstream_protein
+
+    return upstream_protein.to_pdb(protein)
+
+
+def relax(protein, config, device: str) -> str:
+    """Relax a structure with OpenMM through upstream's ``AmberRelaxation``.
+
+    Parameters
+    ----------
+    protein : openfold.np.protein.Protein
+        All heavy atoms of every residue.
+    config : ml_collections.ConfigDict
+        Its ``relax`` part is used.
+    device : str
+        ``"cpu"``, or a torch device name, for OpenMM's CUDA platform.
+
+    Returns
+    -------
+    str
+        PDB text with hydrogens; upstream labels its chains A, B, ...
+
+    Raises
+    ------
+    RelaxationError
+        OpenMM could not relax this structure.
+    """
+    from openfold.np.relax.relax import AmberRelaxation
+
+    with _quiet_upstream():
+        try:
+            text, _, _ = AmberRelaxation(use_gpu=device != "cpu", **config.relax).process(prot=protein)
+        except (ValueError, RuntimeError, AssertionError, KeyError) as error:
+            raise RelaxationError(
+                f"relaxation failed ({type(error).__name__}: {error}); the unrelaxed structure is written. "
+                "--skip_relaxation leaves this step out."
+            ) from error
+    return text
+
+
+def _paths(comma_separated: str | None) -> list[Path]:
+    return [Path(path) for path in (comma_separated or "").split(",") if path]
+
+
+def _import_jax_parameters(model, path: Path, preset: str) -> None:
+    from openfold.utils.import_weights import import_jax_weights_
+
+    # AlphaFold's files are called params_model_1_ptm.npz; upstream reads the preset from the name.
+    version = path.stem.partition("_")[2]
+    try:
+        import_jax_weights_(model, str(path), version=version)
+    except (KeyError, ValueError, AssertionError, OSError, EOFError) as error:
+        raise CheckpointError(
+            f"{path} does not fit preset {preset!r} ({type(error).__name__}: {error}). Its name must be "
+            "params_PRESET.npz, and the preset that of --config_preset."
+        ) from error
+
+
+@contextmanager
+def _heard(model, iterations: int, on_step: Callable[[float], None]) -> Iterator[None]:
+    """Hear of every trunk block through torch's forward hooks."""
+    blocks = list(model.evoformer.blocks)
+    done = 0
+
+    def after_block(module, inputs, output):
+        nonlocal done
+        done += 1
+        on_step(min(1.0, done / (len(blocks) * iterations)))
+
+    handles = [block.register_forward_hook(after_block) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _quiet_upstream() -> Iterator[None]:
+    """Silence upstream's log lines of progress, and what today's torch and numpy warn about in its code.
+
+    The run reports its own progress, by target and fraction; upstream's warnings and errors are kept.
+    Indexing with a list of slices still means the tuple of them (torch 2.13); the warning would come a
+    dozen times in each run, and a user can do nothing about it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using a non-tuple sequence for multidimensional indexing")
+        warnings.filterwarnings("ignore", message="__array__ implementation doesn't accept a copy keyword")
+        level = logging.root.manager.disable
+        logging.disable(max(level, logging.INFO))
+        try:
+            yield
+        finally:
+            logging.disable(level)
