@@ -1,0 +1,1 @@
+"""Predictors whose weights come with their packages: antibody numbering and antibody structure."""
