@@ -40,7 +40,10 @@ bool can_run(SimdLevel level) {
 
 std::string available_names() {
     std::string names;
-    for (SimdLevel level : available_simd_levels()) names += (names.empty() ? "" : ", ") + std::string(simd_name(level));
+    for (SimdLevel level : available_simd_levels()) {
+        if (!names.empty()) names += ", ";
+        names += simd_name(level);
+    }
     return names;
 }
 

@@ -34,7 +34,8 @@ const SoftmaxKernels& kernels() {
 }
 
 void require_size(const char* name, std::int64_t value) {
-    if (value < 0) throw std::invalid_argument(std::string(name) + " is " + std::to_string(value) + ", expected 0 or more");
+    if (value >= 0) return;
+    throw std::invalid_argument(std::string(name) + " is " + std::to_string(value) + ", expected 0 or more");
 }
 
 std::int64_t rows_per_thread(std::int64_t elements_of_a_row) {

@@ -114,7 +114,8 @@ void backward(T* probabilities, const T* grad_out, const T* values, const Attent
 
     int device = 0, limit = 0;
     require_success(cudaGetDevice(&device), "softmax backward");
-    require_success(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "softmax backward");
+    require_success(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+                    "softmax backward");
     // The block's own reduction takes a few static bytes beside this.
     const std::int64_t room = limit - static_cast<std::int64_t>(kWarps * sizeof(float));
     const std::int64_t bytes = (shape.keys + shape.channels) * static_cast<std::int64_t>(sizeof(float));

@@ -8,7 +8,9 @@
 
 int main(int count, char** arguments) {
     const auto available = openfoldpp::available_simd_levels();
-    const auto is_named = [&](openfoldpp::SimdLevel level) { return openfoldpp::simd_name(level) == std::string(arguments[1]); };
+    const auto is_named = [&](openfoldpp::SimdLevel level) {
+        return openfoldpp::simd_name(level) == std::string(arguments[1]);
+    };
     if (count == 2 && std::none_of(available.begin(), available.end(), is_named)) {
         std::printf("skipped: no %s here\n", arguments[1]);
         return 77;

@@ -6,6 +6,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -46,7 +47,7 @@ TEST(forward_is_within_a_few_ulp_of_double) {
             const std::int64_t rows = 5;
             std::vector<float> x = draw(rows * cols, scale, static_cast<unsigned>(cols));
             x[0] += 1e4f;
-            for (std::int64_t i = 0; i < cols; ++i) x[cols + i] = -1e9f;                                // all masked
+            for (std::int64_t i = 0; i < cols; ++i) x[cols + i] = -1e9f;  // all masked
             for (std::int64_t i = 1; i < cols; i += 2) x[2 * cols + i] = -std::numeric_limits<float>::infinity();
             const std::vector<float> before = x;
             softmax_forward(x.data(), rows, cols, 1);
@@ -79,7 +80,8 @@ TEST(a_row_without_an_answer_is_nan) {
     const float infinity = std::numeric_limits<float>::infinity();
     const float nan = std::numeric_limits<float>::quiet_NaN();
     for (std::int64_t cols : {1, 5, 16, 33}) {
-        for (const auto& [fill, special] : {std::pair(-infinity, -infinity), std::pair(0.0f, infinity), std::pair(0.0f, nan)}) {
+        for (const auto& [fill, special] :
+             {std::pair(-infinity, -infinity), std::pair(0.0f, infinity), std::pair(0.0f, nan)}) {
             for (std::int64_t place : {std::int64_t(0), cols - 1}) {
                 std::vector<float> x(cols, fill);
                 x[place] = special;
@@ -98,7 +100,8 @@ TEST(backward_is_close_to_double) {
             std::vector<float> p = draw(rows * keys, 2.0f, 1);
             softmax_forward(p.data(), rows, keys, 1);
             const std::vector<float> before = p;
-            const std::vector<float> g = draw(rows * channels, 1.0f, 2), v = draw(shape.batch * keys * channels, 1.0f, 3);
+            const std::vector<float> g = draw(rows * channels, 1.0f, 2);
+            const std::vector<float> v = draw(shape.batch * keys * channels, 1.0f, 3);
             softmax_backward(p.data(), g.data(), v.data(), shape, 1);
             double error = 0, largest = 0;
             for (std::int64_t r = 0; r < rows; ++r) {
@@ -140,7 +143,8 @@ TEST(threads_do_not_change_the_bits) {
     const AttentionShape shape = {3, 65, 257, 32};
     const std::int64_t rows = shape.batch * shape.queries;
     const std::vector<float> logits = draw(rows * shape.keys, 3.0f, 7);
-    const std::vector<float> g = draw(rows * shape.channels, 1.0f, 8), v = draw(shape.batch * shape.keys * shape.channels, 1.0f, 9);
+    const std::vector<float> g = draw(rows * shape.channels, 1.0f, 8);
+    const std::vector<float> v = draw(shape.batch * shape.keys * shape.channels, 1.0f, 9);
     std::vector<float> forward, backward;
     for (int threads : {1, 2, 4, 7}) {
         std::vector<float> x = logits;
