@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := $(shell find openfoldpp csrc bindings patches simplicial_attn -type f \
+SOURCES := $(shell find openfoldpp csrc bindings cmake patches -type f \
              -not -name '*.pyc' -not -name '*.so' 2>/dev/null) \
            pyproject.toml CMakeLists.txt constraints.txt README.md
 
