@@ -1,16 +1,18 @@
-"""Accuracy of FlashABB through CoordAdapter against crystal structures of antibody Fvs.
+"""Accuracy of the whole command on antibody Fvs, against their crystal structures.
 
     python benchmarks/fv_accuracy.py --data FOLDER [--json FILE]
 
-FOLDER has a file NAME.pdb for each Fv: chains H and L, each a variable domain without a gap. FlashABB may
-have been trained on these very structures, so these are figures of agreement, not of generalisation.
+FOLDER has a file NAME.pdb for each Fv: chains H and L, each a variable domain without a gap. Their
+sequences go through ``run_pretrained_openfold.py --plugins openfoldpp``; what is measured are the
+files that it wrote, also against the coordinates that FlashABB itself gives. FlashABB may have been
+trained on these very structures, so these are figures of agreement, not of generalisation.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +20,19 @@ from biotite import structure
 from biotite.sequence import ProteinSequence
 from biotite.structure.io import pdb
 
-from openfoldpp.adapters.coord_adapter import CoordAdapter
+from openfoldpp.files import read_pickle
 from openfoldpp.geometry import residues
 from openfoldpp.geometry.superposition import ca_rmsd, tm_score
+from openfoldpp.inference import driver
 from openfoldpp.teachers import flashabb
 from openfoldpp.teachers.antibody import Domain, classify
+from openfoldpp.upstream import schema
 
 NOTE = (
     "FlashABB may have been trained on these structures. RMSD in angstrom: CA and all heavy atoms after "
     "superposition of all CA (symmetric: with the better of two equivalent names of a side chain's atoms); a "
-    "CDR (IMGT) by its CA after superposition of its own chain's framework CA."
+    "CDR (IMGT) by its CA after superposition of its own chain's framework CA; to_FlashABB is the CA RMSD "
+    "of the written PDB to FlashABB's own coordinates, as they lie."
 )
 CDRS = ("H1", "H2", "H3", "L1", "L2", "L3")
 # Atoms that a half turn exchanges, so that their names in a crystal are arbitrary (AlphaFold 2
@@ -50,34 +55,44 @@ def main() -> None:
     if not files:
         parser.error(f"--data {arguments.data}: no NAME.pdb files; give a folder of Fv structures")
 
-    model = flashabb.load()
-    rows = {file.stem: measure(model, file) for file in files}
+    with tempfile.TemporaryDirectory() as folder:
+        predictions = run_command(files, Path(folder))
+        rows = {file.stem: measure(file, predictions / f"{file.stem}_model_1_ptm") for file in files}
     columns = list(next(iter(rows.values())))
     rows["mean"] = {column: float(np.mean([row[column] for row in rows.values()])) for column in columns}
     widths = {column: max(len(column), 5) + 2 for column in columns}
     print("name  " + "".join(f"{column:>{width}}" for column, width in widths.items()))
     for name, row in rows.items():
-        print(f"{name:6}" + "".join(f"{row[column]:{width}.3f}" for column, width in widths.items()))
+        print(f"{name:6}" + "".join(f"{row[column]:{width}.4f}" for column, width in widths.items()))
     print(f"\n{len(files)} Fvs, {flashabb.source()}. {NOTE}")
     if arguments.json:
         figures = {"source": flashabb.source(), "note": NOTE, "fvs": rows}
         arguments.json.write_text(json.dumps(figures, indent=2))
 
 
-def measure(model: flashabb.FlashABB, file: Path) -> dict[str, float]:
-    """Predict the Fv of one crystal structure and compare the two."""
+def run_command(files: list[Path], folder: Path) -> Path:
+    """Predict the sequences of all structures by the command; return the folder of its files."""
+    (folder / "fasta").mkdir()
+    for file in files:
+        heavy, light = (read_chain(file, chain)[0] for chain in "HL")
+        (folder / "fasta" / f"{file.stem}.fasta").write_text(f">{file.stem}\n{heavy}:{light}\n")
+    arguments = [str(folder / "fasta"), "--plugins", "openfoldpp", "--output_dir", str(folder)]
+    code = driver.main([*arguments, "--skip_relaxation"], program="run_pretrained_openfold.py")
+    assert code == 0, "the command failed; its message is above"
+    return folder / "predictions"
+
+
+def measure(file: Path, written: Path) -> dict[str, float]:
+    """Compare the files that were written for one crystal structure with it, and with FlashABB."""
     (heavy, heavy_atoms), (light, light_atoms) = (read_chain(file, chain) for chain in "HL")
     crystal = np.concatenate([heavy_atoms, light_atoms])
     domains = classify([heavy, light])
     assert all(isinstance(domain, Domain) for domain in domains), f"{file}: {domains}"
 
-    start = time.perf_counter()
-    prediction = model.predict(heavy, light)
-    output = CoordAdapter().output(
-        prediction.coords, f"{heavy}:{light}", mask=prediction.mask, plddt_logits=prediction.plddt_logits
-    )
-    seconds = time.perf_counter() - start
-    predicted = np.where(output["final_atom_mask"][..., None] == 1, output["final_atom_positions"], np.nan)
+    output = read_pickle(f"{written}_output_dict.pkl")
+    schema.check(output, schema.load("0.0.1", "model_1_ptm"))
+    predicted = np.concatenate([read_chain(Path(f"{written}_unrelaxed.pdb"), chain)[1] for chain in "HL"])
+    direct = flashabb.load().predict(heavy, light).coords[:, 1]
 
     ca, crystal_ca = predicted[:, residues.CA], crystal[:, residues.CA]
     _, transform = structure.superimpose(crystal_ca, ca)
@@ -89,7 +104,10 @@ def measure(model: flashabb.FlashABB, file: Path) -> dict[str, float]:
         "symmetric": atom_rmsd(fitted, exchanged_like(fitted, crystal, heavy + light)),
     }
     row |= dict(zip(CDRS, cdr_rmsds(ca, crystal_ca, domains, (len(heavy), len(light))), strict=True))
-    return row | {"mean_pLDDT": float(output["plddt"].mean()), "seconds": seconds}
+    return row | {
+        "mean_pLDDT": float(output["plddt"].mean()),
+        "to_FlashABB": float(np.sqrt(((ca - direct) ** 2).sum(-1).mean())),
+    }
 
 
 def read_chain(file: Path, chain: str) -> tuple[str, np.ndarray]:
