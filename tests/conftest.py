@@ -21,23 +21,23 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="session")
 def data_dir():
     """Folder of measuring data (``fv/``, ``general/``), which is not part of the project."""
-    folder = Path(os.environ.get("OPENFOLDPP_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    folder = Path(os.environ.get("OPENFOLD_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no measuring data at {folder}; OPENFOLDPP_TEST_DATA names another place")
+        pytest.skip(f"no measuring data at {folder}; OPENFOLD_TEST_DATA names another place")
     return folder
 
 
-@pytest.fixture
-def run_vanilla(tmp_path_factory):
-    """Run upstream's own code alone, in a subprocess; see upstream/vanilla.py."""
+@pytest.fixture(scope="session")
+def run_vanilla_jobs(tmp_path_factory):
+    """Run upstream's own code alone, several targets in one subprocess; see upstream/vanilla.py."""
     from openfoldpp.upstream import locate
 
     root = locate().root
 
-    def run(
-        *sequences, preset="model_1_ptm", overrides=None, alignments=None, seed=0, checkpoint=None, tags=None
-    ):
-        """Predict sequences as one target; without a checkpoint a random one is written first."""
+    def prepare(
+        *, sequences, tags=None, preset="model_1_ptm", overrides=None, alignments=None, templates=None,
+        gap=200, seed=0, checkpoint=None,
+    ):  # fmt: skip
         folder = tmp_path_factory.mktemp("vanilla")
         tags = tags or [f"chain{i}" for i in range(1, len(sequences) + 1)]
         fasta = folder / "target.fasta"
@@ -51,13 +51,20 @@ def run_vanilla(tmp_path_factory):
         job = {name: str(path) for name, path in vars(files).items()} | {
             "preset": preset,
             "alignments": alignments and str(alignments),
+            "templates": templates and str(templates),
+            "gap": gap,
             "seed": seed,
             "overrides": overrides or {},
-            "randomise": checkpoint is None,
         }
-        (folder / "job.json").write_text(json.dumps(job))
+        return files, job
+
+    def run(jobs):
+        """Predict each job's sequences as one target; a checkpoint that is not there is drawn at random."""
+        prepared = [prepare(**job) for job in jobs]
+        folder = tmp_path_factory.mktemp("vanilla_jobs")
+        (folder / "jobs.json").write_text(json.dumps([job for _, job in prepared]))
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", REPOSITORY / "tests/upstream/vanilla.py", folder / "job.json"],
+            [sys.executable, "-W", "ignore", REPOSITORY / "tests/upstream/vanilla.py", folder / "jobs.json"],
             env=os.environ | {"PYTHONPATH": str(root)},
             cwd=folder,
             capture_output=True,
@@ -65,9 +72,15 @@ def run_vanilla(tmp_path_factory):
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return files
+        return [files for files, _ in prepared]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_vanilla(run_vanilla_jobs):
+    """Run upstream's own code alone on one target."""
+    return lambda *sequences, **job: run_vanilla_jobs([{"sequences": sequences, **job}])[0]
 
 
 @pytest.fixture
@@ -90,12 +103,12 @@ def run_command():
     return run
 
 
-@pytest.fixture
-def plugin_folder(tmp_path):
+@pytest.fixture(scope="session")
+def plugin_folder(tmp_path_factory):
     """Make a folder that, on the import path, has an installed plugin of the given source."""
 
     def make(name, source, target=None):
-        folder = tmp_path / f"plugin_{name}"
+        folder = tmp_path_factory.mktemp(f"plugin_{name}")
         metadata = folder / f"{name}-1.0.dist-info"
         metadata.mkdir(parents=True)
         (folder / f"{name}.py").write_text(source)

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
-
-import numpy as np
-
-from openfoldpp.types import Output, Target
-
-# Upstream 0.0.1's name, and 2.x's.
-_PTM_KEYS = ("predicted_tm_score", "ptm_score")
 
 # What a table in a pipe is fitted to: the width of a terminal when it is looked at later.
 _WIDTH = 80
@@ -49,43 +42,6 @@ class TargetSummary:
     files: tuple[Path, ...] = ()
     error: str | None = None
 
-    @classmethod
-    def from_output(
-        cls, output: Output, target: Target, *, seconds: float, files: Iterable[Path]
-    ) -> TargetSummary:
-        """Take residues, mean pLDDT and pTM of a prediction.
-
-        Parameters
-        ----------
-        output : Output
-            pTM counts as predicted only where ``predicted_aligned_error``, which it is made of, was not
-            filled.
-        target : Target
-            What was predicted.
-        seconds : float
-            From features to written files.
-        files : iterable of pathlib.Path
-            Everything written.
-
-        Returns
-        -------
-        TargetSummary
-            Of a target that did not fail.
-        """
-        filled = output.provenance.get("predicted_aligned_error", "").startswith("filled")
-        ptm = None
-        for key in _PTM_KEYS:
-            if key in output and not filled:
-                ptm = float(np.asarray(output[key]))
-        return cls(
-            tag=target.tag,
-            residues=len(target.sequence),
-            mean_plddt=float(np.mean(output["plddt"], dtype=np.float64)) if "plddt" in output else None,
-            ptm=ptm,
-            seconds=seconds,
-            files=tuple(files),
-        )
-
 
 def print_summary(summaries: Sequence[TargetSummary], file: TextIO | None = None) -> None:
     """Print the table, the files below their folder, and the failures.
@@ -116,7 +72,7 @@ def print_summary(summaries: Sequence[TargetSummary], file: TextIO | None = None
             print(f"  {summary.tag}: {' '.join(str(summary.error).split())}", file=file)
 
 
-_HEAD = ("target", "residues", "mean pLDDT", "pTM", "seconds")
+_HEAD = ("target", "residues", "mean pLDDT", "pTM", "seconds", "files")
 
 
 def _row(summary: TargetSummary) -> tuple[str, ...]:
@@ -126,6 +82,7 @@ def _row(summary: TargetSummary) -> tuple[str, ...]:
         _number(summary.mean_plddt, 1),
         _number(summary.ptm, 2),
         "-" if summary.seconds is None else f"{summary.seconds:.1f}",
+        str(len(summary.files)),
     )
 
 
@@ -164,11 +121,15 @@ def _print_rich(rows: list[tuple[str, ...]], file: TextIO) -> None:
 
 
 def _print_files(done: list[TargetSummary], file: TextIO) -> None:
-    folders: dict[Path, list[str]] = {}
+    """Name the files below their folder: once for all targets whose names differ only in the tag."""
+    groups: dict[tuple[Path, tuple[str, ...]], list[str]] = {}
     for summary in done:
-        for path in summary.files:
-            folders.setdefault(path.parent, []).append(path.name)
-    for folder, names in folders.items():
-        print(f"\nfiles in {folder}:", file=file)
-        for name in dict.fromkeys(names):
-            print(f"  {name}", file=file)
+        for folder in dict.fromkeys(path.parent for path in summary.files):
+            endings = tuple(
+                path.name.removeprefix(summary.tag) for path in summary.files if path.parent == folder
+            )
+            groups.setdefault((folder, endings), []).append(summary.tag)
+    for (folder, endings), tags in groups.items():
+        print(f"\nfiles in {folder}{', for each target' if len(tags) > 1 else ''}:", file=file)
+        for ending in endings:
+            print(f"  {'TARGET' if len(tags) > 1 else tags[0]}{ending}", file=file)

@@ -137,7 +137,7 @@ def _download(work: Path, folder: Traversable, manifest: dict[str, Any], backend
 
 
 def require_hash(sdist: Path, sha256: str) -> None:
-    """Raise an :class:`UpstreamError` unless the file's SHA-256 is `sha256`, in hexadecimal."""
+    """Raise :class:`UpstreamError` unless the file `sdist` has the SHA-256 `sha256`, in hexadecimal."""
     found = hashlib.sha256(sdist.read_bytes()).hexdigest()
     if found != sha256:
         raise UpstreamError(
@@ -179,6 +179,11 @@ def patch(source: Path, folder: Traversable, manifest: dict[str, Any]) -> list[s
         The release's folder in ``patches/``.
     manifest : dict
         Its ``manifest.toml``.
+
+    Returns
+    -------
+    list of str
+        One line for each file.
 
     Raises
     ------

@@ -49,7 +49,7 @@ def module_supplied(name: str, **contents: Any) -> Iterator[None]:
 
 @contextmanager
 def attribute_supplied(owner: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Give `owner` an attribute that it lacks; afterwards it lacks it again."""
+    """Give `owner` an attribute `name` with a `value`, which it lacks; afterwards it lacks it again."""
     setattr(owner, name, value)
     try:
         yield

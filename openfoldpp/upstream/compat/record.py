@@ -67,7 +67,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Applied:
-    """A record that is in force, and why."""
+    """A record that is in force.
+
+    Attributes
+    ----------
+    record : Record
+        Which.
+    reason : str
+        Why: what its probe found.
+    """
 
     record: Record
     reason: str
