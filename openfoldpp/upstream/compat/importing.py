@@ -52,7 +52,7 @@ class MendingFinder(MetaPathFinder):
                 setattr(module, name, former)
 
     def find_spec(self, fullname, path=None, target=None) -> ModuleSpec | None:
-        """Find `fullname` with the other finders, prepared to be mended (importlib's protocol)."""
+        """Find `fullname` with the other finders, given `path` and `target`, prepared to be mended."""
         if fullname.partition(".")[0] != "openfold":
             return None
         for finder in sys.meta_path:
