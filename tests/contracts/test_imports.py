@@ -56,7 +56,7 @@ def test_no_other_door_imports_openfold_by_name():
 @pytest.mark.parametrize("module", LIGHT)
 def test_importing_loads_nothing_heavy(module):
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loaded = HEAVY & set(done.stdout.split())
     assert not loaded, (

@@ -180,5 +180,5 @@ def test_importing_loads_nothing_heavy(module):
     importlib.import_module(name)
     heavy = ["torch", "biotite", "modelcif", "rich", "openfold"]
     code = f"import sys, {name}; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")

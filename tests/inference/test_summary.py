@@ -67,7 +67,7 @@ def test_a_run_without_results_shows_failures_only():
     assert shown(io.StringIO(), []) == []
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("width", [70, 80, 120])
 def test_a_terminal_shows_every_letter_and_figure(width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
