@@ -63,7 +63,7 @@ def in_terminal(code, **environment):
     pty = pytest.importorskip("pty")
     main, side = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-P", "-c", code],
         stdin=side,
         stdout=side,
         stderr=side,

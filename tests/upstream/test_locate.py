@@ -136,7 +136,7 @@ def test_an_openfold_in_the_working_directory_is_not_the_installed_one(tmp_path)
     code = "from openfoldpp.upstream import locate; print(locate().root)"
     environment = {name: value for name, value in os.environ.items() if name != HOME_VARIABLE}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-P", "-c", code],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
