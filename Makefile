@@ -19,7 +19,7 @@ demo: $(VENV)/demo-ready
 	$(BIN)/run_pretrained_openfold.py examples/fv --plugins openfoldpp --output_dir demo_output --skip_relaxation
 
 test: $(VENV)/test-ready lint
-	$(BIN)/pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 lint: $(VENV)/test-ready
 	$(BIN)/ruff check .

@@ -123,7 +123,6 @@ def test_the_wheel_has_every_file_of_the_package(wheel):
 
 
 def test_the_sdist_builds_the_same_wheel(wheel, commit, tmp_path):
-    pytest.importorskip("build", reason="needs the package `build`: pip install 'openfoldpp[dev]'")
     run(sys.executable, "-m", "build", "--sdist", "--outdir", tmp_path, ROOT)
     (sdist,) = tmp_path.glob("openfoldpp-*.tar.gz")
     from_sdist = zipfile.ZipFile(build_wheel(sdist, tmp_path))
