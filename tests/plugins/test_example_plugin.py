@@ -47,7 +47,9 @@ def site(tmp_path_factory):
 
 def test_the_installed_example_adds_its_flag_and_writes_its_file(site, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(site))
-    done = subprocess.run([sys.executable, "-P", "-c", USE, tmp_path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", USE, tmp_path], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
         "openfoldpp-plugin-hello",

@@ -10,7 +10,9 @@ from openfoldpp.upstream import locate
 
 
 def run(code: str, **kwargs) -> str:
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, **kwargs)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, **kwargs
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
