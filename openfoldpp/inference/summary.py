@@ -72,6 +72,9 @@ def print_summary(summaries: Sequence[TargetSummary], file: TextIO | None = None
             print(f"  {summary.tag}: {' '.join(str(summary.error).split())}", file=file)
 
 
+# Stands for the tag at the start of a file's name; no file name can have it.
+_TAG = "\0"
+
 _HEAD = ("target", "residues", "mean pLDDT", "pTM", "seconds", "files")
 
 
@@ -125,11 +128,11 @@ def _print_files(done: list[TargetSummary], file: TextIO) -> None:
     groups: dict[tuple[Path, tuple[str, ...]], list[str]] = {}
     for summary in done:
         for folder in dict.fromkeys(path.parent for path in summary.files):
-            endings = tuple(
-                path.name.removeprefix(summary.tag) for path in summary.files if path.parent == folder
-            )
-            groups.setdefault((folder, endings), []).append(summary.tag)
-    for (folder, endings), tags in groups.items():
+            names = [path.name for path in summary.files if path.parent == folder]
+            if all(name.startswith(summary.tag) for name in names):
+                names = [_TAG + name.removeprefix(summary.tag) for name in names]
+            groups.setdefault((folder, tuple(names)), []).append(summary.tag)
+    for (folder, names), tags in groups.items():
         print(f"\nfiles in {folder}{', for each target' if len(tags) > 1 else ''}:", file=file)
-        for ending in endings:
-            print(f"  {'TARGET' if len(tags) > 1 else tags[0]}{ending}", file=file)
+        for name in names:
+            print(f"  {name.replace(_TAG, 'TARGET' if len(tags) > 1 else tags[0])}", file=file)

@@ -54,6 +54,11 @@ def test_files_that_differ_only_in_the_target_are_named_once():
     assert lines[-3:] == [f"files in {FOLDER}, for each target:", "  TARGET_x.pdb", "  TARGET_y.pkl"]
 
 
+def test_a_file_of_another_name_is_named_as_it_is():
+    lines = shown(io.StringIO(), [TargetSummary("a", files=(Path("x.pdb"),))])
+    assert lines[-2:] == ["files in .:", "  x.pdb"]
+
+
 def test_failures_are_listed_in_one_line_each():
     for file in (io.StringIO(), Terminal()):
         assert shown(file, summaries())[-2:] == [
