@@ -117,3 +117,101 @@ def plugin_folder(tmp_path_factory):
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def to_jax():
+    """Give a model's parameters AlphaFold's names and shapes: upstream's translation, turned round.
+
+    Its attention has the heads as an axis of their own; how many there are is read from the model.
+    """
+    import numpy as np
+
+    def convert(model, preset):
+        from openfold.utils import import_weights as upstream
+
+        translation = upstream.process_translation_dict(upstream.generate_translation_dict(model, preset))
+        kinds = upstream.ParamType
+        heads = {
+            id(part): module.no_heads
+            for module in model.modules()
+            if hasattr(module, "no_heads") and hasattr(module, "linear_o")
+            for part in module.parameters()
+        }
+        arrays = {}
+        for name, param in translation.items():
+            parts = []
+            for tensor in param.param if param.stacked else [param.param]:
+                value, kind = tensor.detach(), param.param_type
+                if kind is kinds.LinearWeight:
+                    value = value.T
+                elif kind is kinds.LinearWeightMHA:
+                    value = value.T.reshape(value.shape[1], heads[id(tensor)], -1)
+                elif kind is kinds.LinearBiasMHA:
+                    value = value.reshape(heads[id(tensor)], -1)
+                elif kind is kinds.LinearMHAOutputWeight:
+                    value = value.T.reshape(heads[id(tensor)], -1, value.shape[0])
+                elif kind is kinds.LinearWeightOPM:
+                    side = round(value.shape[1] ** 0.5)
+                    value = value.T.reshape(side, side, value.shape[0])
+                parts.append(value.numpy())
+            arrays[name] = np.stack(parts) if param.stacked else parts[0]
+        return arrays
+
+    return convert
+
+
+@pytest.fixture(scope="session")
+def template_sequence():
+    """Sequence of upstream/data/peptide.pdb."""
+    return "NGEQIRSISDLHQT"
+
+
+@pytest.fixture(scope="session")
+def write_template():
+    """Write that peptide as a PDB entry's mmCIF file, with all that upstream's parser reads."""
+
+    def write(path):
+        import gemmi
+
+        structure = gemmi.read_structure(str(REPOSITORY / "tests/upstream/data/peptide.pdb"))
+        structure.name = path.stem.upper()
+        structure[0][0].name = "B"
+        structure.setup_entities()
+        structure.entities[0].full_sequence = [residue.name for residue in structure[0]["B"]]
+        structure.assign_label_seq_id()
+        block = structure.make_mmcif_document().sole_block()
+        block.set_pair("_exptl.entry_id", structure.name)
+        block.set_pair("_exptl.method", "'X-RAY DIFFRACTION'")
+        block.set_pair("_pdbx_audit_revision_history.revision_date", "1998-11-04")
+        components = block.init_loop("_chem_comp.", ["id", "type"])
+        for name in sorted(set(structure.entities[0].full_sequence)):
+            components.add_row([name, "'L-peptide linking'"])
+        block.write_file(str(path))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def hhr():
+    """Text of a hit on chain B of 1AY7, as hhsearch writes it: the alignment begins at column 23."""
+
+    def text(hit, query):
+        length = len(hit)
+        return f"""Query         query
+Match_columns {len(query)}
+
+No 1
+>1AY7_B Barstar; inhibitor
+Probab=99.51  E-value=1e-20  Score=88.07  Aligned_cols={length}  Identities=100%  Similarity=1.500  \
+Sum_probs=13.2  Template_Neff=8.800
+
+Q query             1 {query[:length]} {length:>4} ({len(query)})
+Q Consensus         1 {query[:length].lower()} {length:>4} ({len(query)})
+                      {"|" * length}
+T Consensus         1 {hit.lower()} {length:>4} ({length})
+T 1AY7_B            1 {hit} {length:>4} ({length})
+Confidence            {"9" * length}
+"""
+
+    return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ from openfoldpp.types import Target
 
 _DATABASES = ("uniref90", "mgnify", "pdb70", "uniclust30", "bfd")
 _TOOLS = ("jackhmmer", "hhblits", "hhsearch", "kalign")
+_DEBIAN_PACKAGES = {"jackhmmer": "hmmer", "hhblits": "hhsuite", "hhsearch": "hhsuite", "kalign": "kalign"}
 
 
 def add_data_options(parser: ArgumentParser) -> None:
@@ -23,7 +24,13 @@ def add_data_options(parser: ArgumentParser) -> None:
         group.add_argument(f"--{name}_database_path", metavar="PATH", help=f"{name} database to search")
     for name in _TOOLS:
         group.add_argument(f"--{name}_binary_path", metavar="FILE", default=f"/usr/bin/{name}")
-    group.add_argument("--max_template_date", metavar="YYYY-MM-DD", default=f"{datetime.now(UTC):%Y-%m-%d}")
+    group.add_argument(
+        "--max_template_date",
+        type=_date,
+        metavar="YYYY-MM-DD",
+        default=f"{datetime.now(UTC):%Y-%m-%d}",
+        help="newer templates are left out",
+    )
     group.add_argument("--obsolete_pdbs_path", metavar="FILE", help="replacements of obsolete PDB entries")
     group.add_argument("--release_dates_path", metavar="FILE", help="release dates of PDB entries")
 
@@ -59,7 +66,8 @@ def raw_features(target: Target, options: Namespace, config) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The alignment folder of a chain, or the template folder's files, are missing.
+        The alignment folder of a chain, the template folder's files, a database or a program is missing,
+        or a search fails.
     """
     from openfold.data import data_pipeline
 
@@ -89,14 +97,49 @@ def _template_featurizer(options: Namespace, config):
             f"template folder {folder} has no .cif file: give a folder of mmCIF files, or leave the "
             "argument out to predict without templates"
         )
-    return templates.TemplateHitFeaturizer(
-        mmcif_dir=str(folder),
-        max_template_date=options.max_template_date,
-        max_hits=config.data.predict.max_templates,
-        kalign_binary_path=options.kalign_binary_path,
-        release_dates_path=options.release_dates_path,
-        obsolete_pdbs_path=options.obsolete_pdbs_path,
-    )
+    try:
+        return _refusing_featurizer(templates.TemplateHitFeaturizer)(
+            mmcif_dir=str(folder),
+            max_template_date=options.max_template_date,
+            max_hits=config.data.predict.max_templates,
+            kalign_binary_path=options.kalign_binary_path,
+            release_dates_path=options.release_dates_path,
+            obsolete_pdbs_path=options.obsolete_pdbs_path,
+        )
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise InputError(
+            f"--release_dates_path {options.release_dates_path} or --obsolete_pdbs_path "
+            f"{options.obsolete_pdbs_path} cannot be read: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _refusing_featurizer(base: type) -> type:
+    """Subclass upstream's featurizer so that a hit is not left out because of a missing file or program."""
+
+    class Featurizer(base):
+        def get_templates(self, *args, **kwargs):
+            try:
+                result = super().get_templates(*args, **kwargs)
+            except FileNotFoundError as error:
+                raise InputError(
+                    f"a template was found by the search, and its file {error.filename} is missing: add it "
+                    "to the folder of mmCIF files, or remove the hit from the alignments (.hhr)"
+                ) from error
+            # Upstream aligns anew where the sequence of a hit is not in its mmCIF file; only then is kalign
+            # needed, and a hit that cannot be aligned is skipped.
+            if any("Could not align old template" in error for error in result.errors):
+                _require_program("kalign", self._kalign_binary_path, "a template whose sequence has changed")
+            return result
+
+    return Featurizer
+
+
+def _require_program(tool: str, path: str, what: str) -> None:
+    if shutil.which(path) is None:
+        raise InputError(
+            f"--{tool}_binary_path {path}: there is no such program, and {what} needs it. Install it (on "
+            f"Debian and Ubuntu: apt install {_DEBIAN_PACKAGES[tool]}), or give its path."
+        )
 
 
 def _alignment_folder(target: Target, options: Namespace, scratch: Path) -> Path:
@@ -125,16 +168,63 @@ def _search(chain, options: Namespace, folder: Path, scratch: Path) -> None:
     """Search the databases for one chain; the folder appears once all searches are done."""
     from openfold.data import data_pipeline
 
+    _check_databases(options)
     databases = {f"{name}_database_path": getattr(options, f"{name}_database_path") for name in _DATABASES}
     tools = {f"{name}_binary_path": getattr(options, f"{name}_binary_path") for name in _TOOLS[:3]}
-    runner = data_pipeline.AlignmentRunner(
-        **databases, **tools, use_small_bfd=options.preset == "reduced_dbs", no_cpus=options.cpus
-    )
     fasta = scratch / f"{chain.tag}.fasta"
     fasta.write_text(f">{chain.tag}\n{chain.sequence}")
     partial = folder.with_name(f".{folder.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    runner.run(str(fasta), str(partial))
+    try:
+        runner = data_pipeline.AlignmentRunner(
+            **databases, **tools, use_small_bfd=options.preset == "reduced_dbs", no_cpus=options.cpus
+        )
+        runner.run(str(fasta), str(partial))
+    except (ValueError, RuntimeError, OSError) as error:
+        shutil.rmtree(partial)
+        raise InputError(
+            f"the databases could not be searched for chain {chain.tag}: {' '.join(str(error).split())}"
+        ) from error
     partial.rename(folder)
+
+
+def _check_databases(options: Namespace) -> None:
+    """Refuse what upstream would ignore, and what it would find missing only after a search of hours."""
+    given = {name: getattr(options, f"{name}_database_path") for name in _DATABASES}
+    small_bfd = options.preset == "reduced_dbs"
+    if given["pdb70"] and not given["uniref90"]:
+        raise InputError(
+            "--pdb70_database_path is searched with the hits of --uniref90_database_path: give both"
+        )
+    if given["uniclust30"] and (small_bfd or not given["bfd"]):
+        raise InputError(
+            "--uniclust30_database_path is searched together with the full BFD: give --bfd_database_path and "
+            "--preset full_dbs as well"
+        )
+    tools = {
+        "uniref90": "jackhmmer",
+        "mgnify": "jackhmmer",
+        "bfd": "jackhmmer" if small_bfd else "hhblits",
+        "uniclust30": "hhblits",
+        "pdb70": "hhsearch",
+    }
+    for name, path in given.items():
+        if path is None:
+            continue
+        _require_program(
+            tools[name], getattr(options, f"{tools[name]}_binary_path"), f"--{name}_database_path"
+        )
+        # hhblits and hhsearch databases are several files, given by the beginning of their names.
+        path = Path(path)
+        if not path.exists() and (tools[name] == "jackhmmer" or not any(path.parent.glob(f"{path.name}*"))):
+            raise InputError(f"--{name}_database_path {path}: there is no such database")
+
+
+def _date(text: str) -> str:
+    try:
+        datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a date: expected YYYY-MM-DD") from None
+    return text

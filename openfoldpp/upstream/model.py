@@ -8,6 +8,7 @@ that the same checkpoint, alignments and seed give the same numbers. Everything 
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -19,7 +20,10 @@ from typing import Any
 from openfoldpp.errors import CheckpointError, InputError, RelaxationError
 from openfoldpp.types import Target
 from openfoldpp.upstream import seams
-from openfoldpp.upstream.checkpoints import load_parameters, read_checkpoint
+from openfoldpp.upstream.checkpoints import load_jax_parameters, load_parameters, read_checkpoint
+
+# A seam has one handler: two threads must not run upstream's model at once.
+_one_run = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,20 @@ def load_models(
     ------
     CheckpointError
         A file cannot be read, or belongs to another preset.
+    InputError
+        There is no such device.
     """
     from openfold.model.model import AlphaFold
 
+    _require_device(device)
+    names = [path.stem for path in (*_paths(jax_parameters), *_paths(checkpoints))]
+    if len(set(names)) < len(names):
+        raise CheckpointError(
+            f"the weights files {', '.join(names)} need different names, which name their output folders"
+        )
     for path in _paths(jax_parameters):
-        if not path.is_file():
-            raise CheckpointError(f"no JAX parameters at {path}: --jax_param_path expects a .npz file")
         model = AlphaFold(config).eval()
-        _import_jax_parameters(model, path, preset)
+        load_jax_parameters(model, path, preset=preset)
         yield LoadedModel(model.to(device), path.stem)
     for path in _paths(checkpoints):
         parameters = read_checkpoint(path)
@@ -163,6 +173,7 @@ def run_model(
         torch.no_grad(),
         _quiet_upstream(),
         _heard(model, batch["aatype"].shape[-1], on_step),
+        _one_run,
         seams.installed({seams.TIMINGS: measured.update}, version),
     ):
         output = script_utils.run_model(model, batch, target.tag, "")
@@ -183,7 +194,7 @@ def to_protein(output, features, raw, config, options: Namespace):
     config : ml_collections.ConfigDict
         The model's configuration.
     options : argparse.Namespace
-        ``config_preset``, ``multimer_ri_gap`` and ``subtract_plddt`` are read.
+        ``config_preset`` and ``multimer_ri_gap`` are read.
 
     Returns
     -------
@@ -202,7 +213,7 @@ def to_protein(output, features, raw, config, options: Namespace):
         FeaturePipeline(config.data),
         options.config_preset,
         options.multimer_ri_gap,
-        options.subtract_plddt,
+        False,
     )
 
 
@@ -230,7 +241,7 @@ def relax(protein, config, device: str) -> str:
     config : ml_collections.ConfigDict
         Its ``relax`` part is used.
     device : str
-        ``"cpu"``, or a torch device name, for OpenMM's CUDA platform.
+        A torch device name. OpenMM's CUDA platform is used for ``cuda`` and ``cuda:N``, else its CPU one.
 
     Returns
     -------
@@ -244,33 +255,66 @@ def relax(protein, config, device: str) -> str:
     """
     from openfold.np.relax.relax import AmberRelaxation
 
+    _require_every_heavy_atom(protein)
     with _quiet_upstream():
         try:
-            text, _, _ = AmberRelaxation(use_gpu=device != "cpu", **config.relax).process(prot=protein)
+            relaxer = AmberRelaxation(use_gpu=device.startswith("cuda"), **config.relax)
+            text, _, _ = relaxer.process(prot=protein)
         except (ValueError, RuntimeError, AssertionError, KeyError) as error:
-            raise RelaxationError(
-                f"relaxation failed ({type(error).__name__}: {error}); the unrelaxed structure is written. "
-                "--skip_relaxation leaves this step out."
+            raise _relaxation_error(
+                f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             ) from error
     return text
 
 
+def _require_every_heavy_atom(protein) -> None:
+    """Refuse what upstream would find out only after the work, by an assertion over arrays."""
+    import numpy as np
+    from openfold.np import residue_constants
+
+    missing = np.argwhere(residue_constants.STANDARD_ATOM_MASK[protein.aatype] > protein.atom_mask)
+    if len(missing):
+        residue, atom = missing[0]
+        name = residue_constants.restype_1to3[residue_constants.restypes[protein.aatype[residue]]]
+        raise _relaxation_error(
+            f"every heavy atom is needed, and {len(missing)} are missing, the first is "
+            f"{residue_constants.atom_types[atom]} of {name} {protein.residue_index[residue]} in chain "
+            f"{protein.chain_index[residue] + 1}"
+        )
+
+
+def _relaxation_error(reason: str) -> RelaxationError:
+    return RelaxationError(
+        f"relaxation failed ({reason}); the unrelaxed structure is written. --skip_relaxation leaves this "
+        "step out."
+    )
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            f"--model_device {device}: {str(error).splitlines()[0]}; --model_device cpu runs everywhere"
+        ) from error
+
+
+def _require_cuda_platform() -> None:
+    import openmm
+
+    names = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
+    if "CUDA" not in names:
+        raise RelaxationError(
+            f"relaxation on a GPU needs OpenMM with its CUDA platform, and this one has {', '.join(names)}; "
+            "the unrelaxed structure is written. Install it with `pip install openmm[cuda12]`, or leave this "
+            "step out with --skip_relaxation."
+        )
+
+
 def _paths(comma_separated: str | None) -> list[Path]:
     return [Path(path) for path in (comma_separated or "").split(",") if path]
-
-
-def _import_jax_parameters(model, path: Path, preset: str) -> None:
-    from openfold.utils.import_weights import import_jax_weights_
-
-    # AlphaFold's files are called params_model_1_ptm.npz; upstream reads the preset from the name.
-    version = path.stem.partition("_")[2]
-    try:
-        import_jax_weights_(model, str(path), version=version)
-    except (KeyError, ValueError, AssertionError, OSError, EOFError) as error:
-        raise CheckpointError(
-            f"{path} does not fit preset {preset!r} ({type(error).__name__}: {error}). Its name must be "
-            "params_PRESET.npz, and the preset that of --config_preset."
-        ) from error
 
 
 @contextmanager
@@ -302,6 +346,7 @@ def _quiet_upstream() -> Iterator[None]:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Using a non-tuple sequence for multidimensional indexing")
+        warnings.filterwarnings("ignore", message=r"torch\.get_autocast_gpu_dtype\(\) is deprecated")
         warnings.filterwarnings("ignore", message="__array__ implementation doesn't accept a copy keyword")
         level = logging.root.manager.disable
         logging.disable(max(level, logging.INFO))

@@ -1,5 +1,6 @@
 """Activating OpenFold, each time in a process of its own: activation is for the life of a process."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,5 +80,5 @@ def test_an_openfold_imported_from_elsewhere_is_refused(tmp_path):
         "    assert 'already imported from' in str(error)\n"
         "else:\n"
         "    raise AssertionError('accepted')\n",
-        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
     )

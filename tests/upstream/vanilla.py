@@ -5,11 +5,12 @@ be imported beside today's numpy and Biopython, and its attention needs a compil
 throws on a CPU; what is put in their place here is the least that lets the import pass, and a softmax
 by torch.
 
-    python vanilla.py JOB.json
+    python vanilla.py JOBS.json
 
-The job is a JSON object: ``preset``, ``fasta`` (a file), ``alignments`` (a folder or null), ``seed``,
-``overrides`` (dotted configuration path -> value), ``checkpoint`` (read, or written first where
-``randomise`` is true), ``output_dict`` and ``pdb`` (files to write).
+The jobs are a list of JSON objects: ``preset``, ``fasta`` (a file), ``alignments`` (a folder or null),
+``templates`` (a folder of mmCIF files or null), ``gap`` (in the residue index, between chains), ``seed``,
+``overrides`` (dotted configuration path -> value), ``checkpoint`` (read; where there is none, a random one
+is written first), ``output_dict`` and ``pdb`` (files to write).
 """
 
 import json
@@ -68,19 +69,18 @@ def write_random_checkpoint(config, path):
     torch.save(state, path)
 
 
-def main(job):
-    stand_in_for_what_is_missing()
+def run(job):
     import numpy as np
     import torch
     from openfold.config import model_config
-    from openfold.data import data_pipeline, feature_pipeline
+    from openfold.data import data_pipeline, feature_pipeline, templates
     from openfold.np import protein
     from openfold.utils import script_utils
     from openfold.utils.tensor_utils import tensor_tree_map
 
     config = model_config(job["preset"])
     config.update_from_flattened_dict(job.get("overrides", {}))
-    if job.get("randomise"):
+    if not Path(job["checkpoint"]).exists():
         write_random_checkpoint(config, job["checkpoint"])
     torch.set_grad_enabled(False)
     np.random.seed(job["seed"])  # noqa: NPY002
@@ -91,11 +91,21 @@ def main(job):
     alignments = Path(job.get("alignments") or output_dir / "no_alignments")
     for tag in tags:
         (alignments / tag).mkdir(parents=True, exist_ok=True)
-    processor = data_pipeline.DataPipeline(template_featurizer=None)
+    featurizer = None
+    if job["templates"]:
+        featurizer = templates.TemplateHitFeaturizer(
+            mmcif_dir=job["templates"],
+            max_template_date="2026-01-01",
+            max_hits=config.data.predict.max_templates,
+            kalign_binary_path="/usr/bin/kalign",
+        )
+    processor = data_pipeline.DataPipeline(template_featurizer=featurizer)
     if len(sequences) == 1:
         raw = processor.process_fasta(fasta_path=job["fasta"], alignment_dir=str(alignments / tags[0]))
     else:
-        raw = processor.process_multiseq_fasta(fasta_path=job["fasta"], super_alignment_dir=str(alignments))
+        raw = processor.process_multiseq_fasta(
+            fasta_path=job["fasta"], super_alignment_dir=str(alignments), ri_gap=job["gap"]
+        )
 
     feature_processor = feature_pipeline.FeaturePipeline(config.data)
     models = script_utils.load_models_from_command_line(
@@ -107,11 +117,15 @@ def main(job):
         output = script_utils.run_model(model, batch, tags[0], str(output_dir))
         batch = tensor_tree_map(lambda x: np.array(x[..., -1].cpu()), batch)
         output = tensor_tree_map(lambda x: np.array(x.cpu()), output)
-        unrelaxed = script_utils.prep_output(output, batch, raw, feature_processor, job["preset"], 200, False)
+        unrelaxed = script_utils.prep_output(
+            output, batch, raw, feature_processor, job["preset"], job["gap"], False
+        )
         Path(job["pdb"]).write_text(protein.to_pdb(unrelaxed))
         with Path(job["output_dict"]).open("wb") as file:
             pickle.dump(output, file, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    stand_in_for_what_is_missing()
+    for one in json.loads(Path(sys.argv[1]).read_text()):
+        run(one)
