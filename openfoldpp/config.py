@@ -6,7 +6,6 @@ import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from openfoldpp.errors import ConfigError
 
@@ -26,18 +25,15 @@ class Settings:
         ``torch.get_num_threads()``.
     simd : str or None
         ``OPENFOLDPP_SIMD``: instruction-set level of the native kernels, one of ``scalar``, ``neon``,
-        ``avx2``, ``avx512``. None: the fastest that this CPU has.
+        ``avx2``, ``avx512``. None: the fastest that this CPU has. The native library reads it itself.
     backend : str
         ``OPENFOLDPP_BACKEND``: ``native``, ``cuda`` or ``torch`` forces every op to that backend; ``auto``,
         the default, takes the first that supports the arguments.
-    openfold_home : pathlib.Path or None
-        ``OPENFOLD_HOME``: a checkout of OpenFold. None: the installed package.
     """
 
     num_threads: int | None = None
     simd: str | None = None
     backend: str = "auto"
-    openfold_home: Path | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -91,16 +87,8 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
-def _directory(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_dir():
-        raise ValueError("is not a folder that exists; expected a checkout of OpenFold")
-    return path
-
-
 _VARIABLES: dict[str, tuple[str, Callable]] = {
     "OPENFOLDPP_NUM_THREADS": ("num_threads", _positive_integer),
     "OPENFOLDPP_SIMD": ("simd", _one_of(SIMD_LEVELS)),
     "OPENFOLDPP_BACKEND": ("backend", _one_of(BACKENDS)),
-    "OPENFOLD_HOME": ("openfold_home", _directory),
 }

@@ -88,7 +88,7 @@ class Output(dict):
     """An OpenFold output dictionary that also says where its values come from.
 
     As a mapping it is exactly what upstream's model returns, as numpy arrays without the recycling
-    dimension. It is pickled as a plain ``dict``.
+    dimension. It pickles as a plain ``dict``, so that readers need nothing of openfoldpp.
 
     Attributes
     ----------
@@ -113,6 +113,9 @@ class Output(dict):
         self.source = source
         self.chain_ids = tuple(chain_ids)
         self.provenance = dict(provenance)
+
+    def __reduce__(self):
+        return dict, (dict(self),)
 
 
 @dataclass(frozen=True)

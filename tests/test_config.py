@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -9,24 +8,23 @@ from openfoldpp.errors import ConfigError
 
 
 def test_defaults():
-    assert Settings.from_environment({}) == Settings(None, None, "auto", None)
+    assert Settings.from_environment({}) == Settings(None, None, "auto")
 
 
-def test_every_variable_is_read(tmp_path):
+def test_every_variable_is_read():
     settings = Settings.from_environment(
         {
             "OPENFOLDPP_NUM_THREADS": "3",
             "OPENFOLDPP_SIMD": "scalar",
             "OPENFOLDPP_BACKEND": "torch",
-            "OPENFOLD_HOME": str(tmp_path),
             "HOME": "/nowhere",
         }
     )
-    assert settings == Settings(3, "scalar", "torch", Path(tmp_path))
+    assert settings == Settings(3, "scalar", "torch")
 
 
 def test_an_empty_variable_is_unset():
-    assert Settings.from_environment({"OPENFOLDPP_SIMD": "", "OPENFOLD_HOME": ""}) == Settings()
+    assert Settings.from_environment({"OPENFOLDPP_SIMD": ""}) == Settings()
 
 
 def test_the_process_environment_is_the_default(monkeypatch):
@@ -45,7 +43,6 @@ def test_all_errors_come_at_once():
         "OPENFOLDPP_NUM_THREAD": "2",
         "OPENFOLDPP_SIMD": "mmx",
         "OPENFOLDPP_BACKEND": "cpu",
-        "OPENFOLD_HOME": "/no/such/folder",
     }
     with pytest.raises(ConfigError) as raised:
         Settings.from_environment(environ)
@@ -53,7 +50,6 @@ def test_all_errors_come_at_once():
     assert "OPENFOLDPP_NUM_THREAD is not a setting; did you mean OPENFOLDPP_NUM_THREADS?" in message
     assert "OPENFOLDPP_SIMD=mmx: expected one of scalar, neon, avx2, avx512" in message
     assert "OPENFOLDPP_BACKEND=cpu: expected one of auto, native, cuda, torch" in message
-    assert "OPENFOLD_HOME=/no/such/folder" in message
 
 
 def test_importing_it_loads_no_torch():

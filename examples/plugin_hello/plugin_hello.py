@@ -1,5 +1,6 @@
 """An example plugin for openfoldpp: it adds a flag and writes a file beside every prediction."""
 
+from openfoldpp.files import write_text
 from openfoldpp.plugins import hookimpl
 
 
@@ -20,7 +21,7 @@ class Hello:
     def openfoldpp_write_outputs(self, output, target, paths):
         """Write TAG_PRESET_hello.txt."""
         text = f"{self.greeting}, {target.tag} has {len(target.sequence)} residues.\n"
-        paths.file("hello.txt").write_text(text)
+        write_text(paths.file("hello.txt"), text)
 
 
 plugin = Hello()

@@ -7,21 +7,25 @@ no script (the PyPI release) or there are no weights to run. A target that fails
 from __future__ import annotations
 
 import random
+import stat
 import sys
+import tempfile
 import time
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openfoldpp.errors import InputError, OpenFoldNotFoundError, OpenFoldPPError
+from openfoldpp.config import Settings
+from openfoldpp.errors import InputError, OpenFoldNotFoundError, OpenFoldPPError, PluginError
 from openfoldpp.files import write_json, write_text
 from openfoldpp.inference import options as command_line
 from openfoldpp.inference.fasta import FastaInputs, parse_sequence_argument, read_targets
 from openfoldpp.inference.outputs import record_timings, write_prediction
-from openfoldpp.inference.pipeline import Pipeline, default_jax_parameters, timed
+from openfoldpp.inference.pipeline import Pipeline, timed, use_default_weights
 from openfoldpp.inference.prediction import Prediction
 from openfoldpp.inference.progress import ProgressReporter
 from openfoldpp.inference.summary import TargetSummary, print_summary
@@ -30,6 +34,9 @@ from openfoldpp.types import OutputPaths, ProgressEvent, Target
 
 #: Formats of ``openfoldpp predict --out FILE``.
 OUT_SUFFIXES = (".pdb", ".cif", ".json")
+
+# A single chain on the command line is taken for a file's name below this length.
+_SHORTEST_SEQUENCE = 30
 
 # As the shell reports a program that SIGINT ended.
 _INTERRUPTED = 130
@@ -54,6 +61,7 @@ def main(argv: Sequence[str] | None = None, *, program: str, targets: bool = Fal
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
+        Settings.from_environment()
         options, host = command_line.parse(argv, program=program, targets=targets)
         run = Run(options, host, _read_inputs(options, targets))
         return run.execute()
@@ -85,22 +93,23 @@ class Run:
     host: PluginHost
     inputs: FastaInputs
     results: list[TargetSummary] = field(default_factory=list)
+    _told: set[str] = field(default_factory=set, repr=False)
 
     def execute(self) -> int:
         """Predict and write every target, print the summary, and return the exit code."""
         options = self.options
-        out = getattr(options, "out", None)
-        if out is not None:
-            _check_out(out, self.inputs, options)
-        if not command_line.weights_given(options):
-            self._use_default_weights()
+        self._check()
+        use_default_weights(options)
+        weights = command_line.weights_given(options)
         seed = options.data_random_seed
-        if seed is None and command_line.weights_given(options):
+        if seed is None and weights:
             seed = random.randrange(2**32 - 1)  # noqa: S311
-            print(f"data_random_seed {seed} (give it with --data_random_seed to repeat this run)")
         pipeline = Pipeline(options, self.host, seed or 0)
-        if out is None:
-            _ = pipeline.config  # before any work: files need OpenFold, plugins may refuse
+        self._prepare(pipeline)
+        if weights and not options.quiet:
+            from openfoldpp.ops import explain
+
+            print(f"{explain()}; data_random_seed {seed}", file=sys.stderr)
         self.results = [
             TargetSummary(path.name, error=_message(error)) for path, error in self.inputs.failures
         ]
@@ -110,18 +119,36 @@ class Run:
         print_summary(self.results)
         return 1 if any(result.error for result in self.results) else 0
 
-    def _use_default_weights(self) -> None:
-        """Take AlphaFold's own weights where upstream's script would find them by default."""
-        from openfoldpp.upstream import locate
+    def _check(self) -> None:
+        """Refuse options that cannot be used, before any work."""
+        options = self.options
+        if self._out is not None:
+            _check_out(self._out, self.inputs, options)
+        else:
+            _check_writable(Path(options.output_dir))
+        for flag in ("use_precomputed_alignments", "template_mmcif_dir"):
+            folder = getattr(options, flag)
+            if folder is not None and not Path(folder).is_dir():
+                raise InputError(f"{flag}: there is no folder {folder}")
 
+    def _prepare(self, pipeline: Pipeline) -> None:
+        """Find OpenFold and let the plugins edit its configuration.
+
+        A structure alone (``--out``) needs no OpenFold where no weights are given.
+        """
         try:
-            found = default_jax_parameters(self.options.config_preset, locate(self.options.openfold_home))
+            installation = pipeline.activate()
         except OpenFoldNotFoundError:
-            if getattr(self.options, "out", None) is None:
+            if self._out is None or command_line.weights_given(self.options):
                 raise
             return
-        if found is not None:
-            self.options.jax_param_path = str(found)
+        if not self.options.quiet:
+            print(installation.reason, file=sys.stderr)
+        _ = pipeline.config
+
+    @property
+    def _out(self) -> Path | None:
+        return getattr(self.options, "out", None)
 
     def _predict_all(self, pipeline: Pipeline, seed: int | None) -> None:
         targets = self.inputs.targets
@@ -130,10 +157,21 @@ class Run:
             from openfoldpp.upstream.model import count_models
 
             count = count_models(self.options.openfold_checkpoint_path, self.options.jax_param_path)
-            self.host.call("progress", event=ProgressEvent("load", 0.0))
+            self._tell(ProgressEvent("load", 0.0))
         total = max(1, count * len(targets))
+        models = pipeline.models()
         done = 0
-        for loaded in pipeline.models() if targets else ():
+        while targets:
+            try:
+                loaded = next(models)
+            except StopIteration:
+                return
+            except OpenFoldPPError as error:
+                if not done:
+                    raise
+                # Weights that cannot be read end the run; what earlier ones predicted is in place.
+                self.results.append(TargetSummary("weights", error=_message(error)))
+                return
             directory = Path(self.options.output_dir) / "predictions"
             if count > 1:
                 directory /= loaded.name
@@ -142,13 +180,21 @@ class Run:
                 def on_step(phase, fraction, target=target, done=done):
                     # The trunk is nearly all of a target's time: its fraction counts as the target's.
                     part = {"features": 0.0, "predict": fraction}.get(phase, 1.0)
-                    self.host.call("progress", event=ProgressEvent(phase, (done + part) / total, target))
+                    self._tell(ProgressEvent(phase, (done + part) / total, target))
 
                 result = self.predict_one(pipeline, target, loaded, directory, seed=seed, on_step=on_step)
                 self.results.append(result)
                 done += 1
-                phase = "failed" if result.error else "done"
-                self.host.call("progress", event=ProgressEvent(phase, done / total, target))
+                self._tell(ProgressEvent("failed" if result.error else "done", done / total, target))
+
+    def _tell(self, event: ProgressEvent) -> None:
+        """Tell the plugins of a step; one that fails to hear of it is named once and spoils no prediction."""
+        try:
+            self.host.call("progress", event=event)
+        except PluginError as error:
+            if str(error) not in self._told:
+                self._told.add(str(error))
+                print(_message(error), file=sys.stderr)
 
     def predict_one(
         self,
@@ -186,19 +232,21 @@ class Run:
         try:
             prediction = pipeline.predict(target, loaded, on_step=on_step)
             on_step("write", 1.0)
-            if getattr(self.options, "out", None) is not None:
+            if self._out is not None:
                 files = [self._write_out(pipeline, prediction)]
             else:
                 files = self._write(pipeline, prediction, directory, seed, on_step)
         except OpenFoldPPError as error:
             return TargetSummary(target.tag, error=_message(error))
+        except OSError as error:
+            return TargetSummary(target.tag, error=f"cannot read or write: {error}")
         except Exception as error:
             traceback.print_exc()
             return TargetSummary(target.tag, error=f"{type(error).__name__}: {error}")
         return TargetSummary(
             target.tag,
             residues=len(target.sequence),
-            mean_plddt=float(prediction.plddt.mean()),
+            mean_plddt=prediction.mean_plddt,
             ptm=prediction.ptm,
             seconds=time.perf_counter() - start,
             files=tuple(files),
@@ -230,18 +278,17 @@ class Run:
                     self._write_relaxed(pipeline, prediction, files[-1])
         finally:
             seconds["total"] = sum(seconds.values())
-            record_timings(Path(options.output_dir) / "timings.json", name, seconds)
+            output_dir = Path(options.output_dir)
+            below = directory.relative_to(output_dir / "predictions")
+            record_timings(output_dir / "timings.json", str(below / name), seconds)
         return files
 
     def _write_plugin_files(self, prediction: Prediction, paths: OutputPaths) -> list[Path]:
         """Let plugins write, and return the files that are new or changed since."""
-        before = {path: path.stat().st_mtime_ns for path in paths.directory.iterdir()}
+        before = _modified(paths.directory)
         self.host.call("write_outputs", output=prediction.output, target=prediction.target, paths=paths)
-        return [
-            path
-            for path in sorted(paths.directory.iterdir())
-            if path.is_file() and before.get(path) != path.stat().st_mtime_ns
-        ]
+        after = _modified(paths.directory)
+        return [path for path in sorted(after) if before.get(path) != after[path]]
 
     def _write_relaxed(self, pipeline: Pipeline, prediction: Prediction, path: Path) -> None:
         relaxed = pipeline.relax(prediction)
@@ -269,16 +316,24 @@ def _read_inputs(options: Namespace, targets: bool) -> FastaInputs:
         return read_targets(options.fasta_dir)
     if not options.targets:
         raise InputError("no target: give FASTA files, folders of them, or a sequence such as VH:VL")
-    files = [text for text in options.targets if Path(text).exists() or not _is_sequence(text)]
-    sequences = [text for text in options.targets if text not in files]
+    sequences = [text for text in options.targets if _is_sequence(text)]
+    files = [text for text in options.targets if text not in sequences]
     read = read_targets(files) if files else FastaInputs((), ())
     tags = ["prediction"] if len(sequences) == 1 else [f"prediction{i + 1}" for i in range(len(sequences))]
     given = tuple(parse_sequence_argument(text, tag=tag) for text, tag in zip(sequences, tags, strict=True))
+    taken = {target.tag for target in given} & {target.tag for target in read.targets}
+    if taken:
+        raise InputError(
+            f"a sequence of the command line is named {sorted(taken)[0]!r}, and a file's target is too: "
+            "change the '>' line of the file"
+        )
     return FastaInputs(given + read.targets, read.failures)
 
 
 def _is_sequence(text: str) -> bool:
-    return all(part.isalpha() for part in text.split(":"))
+    """Tell a sequence from a path: letters alone, several chains or one too long for a file's name."""
+    parts = text.split(":")
+    return all(part.isalpha() for part in parts) and (len(parts) > 1 or len(text) >= _SHORTEST_SEQUENCE)
 
 
 def _check_out(out: Path, inputs: FastaInputs, options: Namespace) -> None:
@@ -291,6 +346,38 @@ def _check_out(out: Path, inputs: FastaInputs, options: Namespace) -> None:
         raise InputError(f"--out {out}: there is no folder {out.parent}")
     if options.relax and out.suffix == ".json":
         raise InputError(f"--relax writes a structure: give --out a name ending in .pdb or .cif, not {out}")
+    unused = [
+        flag
+        for flag, given in (
+            ("--output_dir", options.output_dir != "."),
+            ("--output_postfix", options.output_postfix is not None),
+            ("--cif_output", options.cif_output),
+        )
+        if given
+    ]
+    if unused:
+        raise InputError(f"--out {out} is the only file written: leave out {', '.join(unused)}")
+
+
+def _check_writable(folder: Path) -> None:
+    """Make the output folder and try to write in it, so that nobody waits for a prediction that is lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"--output_dir {folder}: cannot be written to ({error.strerror})") from error
+
+
+def _modified(folder: Path) -> dict[Path, int]:
+    """Return the files of a folder with the times of their last change."""
+    times = {}
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process's temporary file may be gone by now
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and not path.name.startswith("."):
+                times[path] = status.st_mtime_ns
+    return times
 
 
 def _message(error: BaseException) -> str:

@@ -21,7 +21,6 @@ def to_modelcif(
     name: str,
     software: str,
     software_version: str,
-    software_url: str | None = None,
     relaxed: bool = False,
 ) -> str:
     """Write a structure as the text of a ModelCIF file.
@@ -35,8 +34,6 @@ def to_modelcif(
         Of the target; the entry's identifier.
     software, software_version : str
         What predicted it.
-    software_url : str, optional
-        Where that software is found.
     relaxed : bool, default False
         Say that the model was relaxed by energy minimisation after prediction.
 
@@ -58,7 +55,7 @@ def to_modelcif(
         name=software,
         classification="model building",
         description="Structure prediction",
-        location=software_url,
+        location=None,
         version=software_version,
     )
     asyms = _asymmetric_units(structure)

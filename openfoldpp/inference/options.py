@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from openfoldpp.errors import PluginError
+from openfoldpp.errors import InputError, PluginError
 from openfoldpp.plugins.manager import PluginHost
 from openfoldpp.upstream.features import add_data_options
 
@@ -40,14 +40,18 @@ def parse(
     ------
     PluginError
         A plugin is unknown or cannot be used.
+    InputError
+        ``--trace_model`` is given.
     SystemExit
         As argparse does, for ``--help`` and for wrong arguments.
     """
     parser = argparse.ArgumentParser(
         prog=program,
         description=_DESCRIPTION_PREDICT if targets else _DESCRIPTION_RUN,
+        usage=f"%(prog)s {'TARGET ...' if targets else 'FASTA_DIR [TEMPLATE_DIR]'} [--plugins NAMES] [FLAGS]",
+        epilog="Plugins add flags of their own: --plugins NAMES --help shows those as well.",
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     _add_plugin_options(parser, default="openfoldpp" if targets else None)
     first, _ = parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])
@@ -65,6 +69,12 @@ def parse(
     options = parser.parse_args(argv)
     if targets:
         options.skip_relaxation = not options.relax
+    elif options.trace_model:
+        raise InputError(
+            "--trace_model is not supported: OpenFold 0.0.1 pads what it traces to a multiple of 50 "
+            "residues, which fails for a target without templates, and gives the padding out as residues. "
+            "It is there for speed alone: leave it out"
+        )
     if options.save_outputs is None:
         options.save_outputs = not weights_given(options)
     return options, host
@@ -86,6 +96,15 @@ _DESCRIPTION_RUN = (
 _DESCRIPTION_PREDICT = "Predict the structures of FASTA files, or of sequences given as VH:VL."
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Show the defaults that say something."""
+
+    def _get_help_string(self, action):
+        if action.default in (None, False) or "(default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def _add_plugin_options(parser: argparse.ArgumentParser, default: str | None) -> None:
     parser.add_argument(
         "--plugins",
@@ -103,6 +122,7 @@ def _add_upstream_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip_relaxation", action="store_true", help="leave out the relaxation of the structure with OpenMM"
     )
+    parser.add_argument("--trace_model", action="store_true", help="not supported, and refused")
 
 
 def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +133,9 @@ def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write one target's structure to FILE (.pdb, .cif or .json) instead of OpenFold's files",
     )
-    parser.add_argument("--relax", action="store_true", help="relax the structure with OpenMM")
+    relaxation = parser.add_mutually_exclusive_group()
+    relaxation.add_argument("--relax", action="store_true", help="relax the structure with OpenMM")
+    relaxation.add_argument("--skip_relaxation", action="store_true", help="do not relax it, as by default")
     parser.add_argument(
         "--template_mmcif_dir",
         metavar="DIR",
@@ -157,11 +179,11 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
         "--seed",
         type=_seed,
         metavar="N",
-        help="seed of each target, 0 to 4294967294; drawn and printed where it is not given",
+        help="seed of OpenFold's model for each target, 0 to 4294967294; drawn and printed where not given",
     )
     add(
         "--multimer_ri_gap",
-        type=int,
+        type=_gap,
         metavar="N",
         default=200,
         help="gap in the residue index between chains",
@@ -169,6 +191,13 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
     add("--subtract_plddt", action="store_true", help="write 100 - pLDDT as B-factors")
     add("--cif_output", action="store_true", help="write ModelCIF instead of PDB")
     add("--quiet", action="store_true", help="no progress, only the closing table and errors")
+
+
+def _gap(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is no gap; expected 1 or more")
+    return value
 
 
 def _seed(text: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 from importlib import metadata
 from pathlib import Path
@@ -79,11 +81,13 @@ def upstream_protein(prediction: Prediction, *, subtract_plddt: bool = False):
     openfold.np.protein.Protein
         Residues numbered from 1 in each chain.
     """
-    from openfoldpp.upstream import activate, model
+    from openfoldpp.upstream import activate, model, schema
 
     if prediction.protein is not None:
-        return prediction.protein
-    activate()
+        if not subtract_plddt:
+            return prediction.protein
+        return dataclasses.replace(prediction.protein, b_factors=100 - prediction.protein.b_factors)
+    schema.require_release(activate())
     structure = prediction.structure(subtract_plddt=subtract_plddt)
     return model.new_protein(
         atom_positions=structure.atom_positions,
@@ -128,11 +132,12 @@ def record_timings(file: Path, name: str, seconds: dict[str, float]) -> None:
     seconds : dict of str to float
         Time of each step.
     """
-    try:
-        timings = json.loads(file.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        timings = {}
-    targets = timings.get("targets", {}) if isinstance(timings, dict) else {}
+    timings = {}
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        timings = json.loads(file.read_bytes())
+    targets = timings.get("targets") if isinstance(timings, dict) else None
+    if not isinstance(targets, dict):
+        targets = {}
     seconds = {step: round(value, 6) for step, value in seconds.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {**seconds, "targets": {**targets, name: seconds}})

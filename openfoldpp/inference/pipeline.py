@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openfoldpp.errors import UnsupportedTargetError, UpstreamError
+from openfoldpp.errors import (
+    InputError,
+    OpenFoldNotFoundError,
+    PluginError,
+    SchemaError,
+    UnsupportedTargetError,
+)
+from openfoldpp.geometry.coordinates import CHAIN_LABELS
 from openfoldpp.inference.options import weights_given
 from openfoldpp.inference.prediction import Prediction
 from openfoldpp.plugins.manager import PluginHost
 from openfoldpp.types import Output, Target
-from openfoldpp.upstream import Installation, activate, schema
+from openfoldpp.upstream import Installation, activate, locate, schema
+
+# Upstream's writer labels chains A to Z.
+_MAX_CHAINS = 26
 
 
 class Pipeline:
@@ -47,15 +57,7 @@ class Pipeline:
         UpstreamError
             There is none, or one that cannot be run.
         """
-        installation = activate(self.options.openfold_home)
-        run_here = {version for version, _ in schema.available()}
-        if installation.version not in run_here:
-            raise UpstreamError(
-                f"{installation.reason} This version of openfoldpp runs OpenFold "
-                f"{', '.join(sorted(run_here))}: install it with `openfoldpp install-openfold`, and leave "
-                "--openfold_home and OPENFOLD_HOME out"
-            )
-        return installation
+        return schema.require_release(activate(self.options.openfold_home))
 
     @property
     def config(self):
@@ -129,6 +131,7 @@ class Pipeline:
         """
         seconds: dict[str, float] = {}
         if loaded is not None:
+            _require_labels(target)
             _restore(self._generators)
         on_step("features", 0.0)
         with timed(seconds, "features"):
@@ -196,20 +199,31 @@ class Pipeline:
         output = Output(
             values,
             source=f"OpenFold {version} {loaded.name}",
-            chain_ids=_upstream_labels(protein),
+            # Upstream's writer labels chains by their index.
+            chain_ids=_labels(dict.fromkeys(map(int, protein.chain_index))),
             provenance={path: "predicted" for path, _ in schema.flatten(values)},
         )
         return output, protein
 
     def _from_plugin(self, output: dict, target: Target) -> Output:
-        """Take a plugin's output, and give a plain dictionary the attributes that it lacks."""
+        """Check a plugin's output, and give a plain dictionary the attributes that it lacks."""
+        preset = self.options.config_preset
+        try:
+            schema.check(output, schema.load(schema.DEFAULT_VERSION, preset))
+            n_res = output["plddt"].shape[0]
+            if n_res != len(target.sequence):
+                raise SchemaError(f"the output has {n_res} residues, the target {len(target.sequence)}")
+        except SchemaError as error:
+            raise PluginError(
+                f"what a plugin's openfoldpp_predict returned for {target.tag!r} cannot be used: {error}"
+            ) from error
         if isinstance(output, Output):
             return output
         return Output(
             output,
             source="a plugin",
-            chain_ids=tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(target.chains)]),
-            provenance={path: "predicted" for path, _ in schema.flatten(output)},
+            chain_ids=_labels(range(len(target.chains))),
+            provenance={path: "not stated by the plugin" for path, _ in schema.flatten(output)},
         )
 
     def _no_predictor(self, target: Target) -> UnsupportedTargetError:
@@ -221,31 +235,39 @@ class Pipeline:
         )
 
 
-def default_jax_parameters(preset: str, installation: Installation) -> Path | None:
-    """Find AlphaFold's weights of a preset where upstream's script looks by default, if they are there.
+def use_default_weights(options: Namespace) -> None:
+    """Take AlphaFold's own weights where the options name none and upstream's script would find them.
+
+    That is ``openfold/resources/params/params_PRESET.npz`` below the working directory or in OpenFold's
+    own folder. Without an OpenFold there are none.
 
     Parameters
     ----------
-    preset : str
-        The configuration preset.
-    installation : Installation
-        Its ``openfold/resources/params`` is searched after that of the working directory.
-
-    Returns
-    -------
-    pathlib.Path or None
-        The ``.npz`` file.
+    options : argparse.Namespace
+        Its ``jax_param_path`` is set where the file exists.
     """
-    relative = Path("openfold/resources/params") / f"params_{preset}.npz"
-    for folder in (Path(), installation.root):
-        if (folder / relative).is_file():
-            return folder / relative
-    return None
+    if weights_given(options):
+        return
+    folders = [Path()]
+    with suppress(OpenFoldNotFoundError):
+        folders.append(locate(options.openfold_home).root)
+    for folder in folders:
+        file = folder / "openfold/resources/params" / f"params_{options.config_preset}.npz"
+        if file.is_file():
+            options.jax_param_path = str(file)
+            return
 
 
-def _upstream_labels(protein) -> tuple[str, ...]:
-    chains = dict.fromkeys(int(index) for index in protein.chain_index)
-    return tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[index] for index in chains)
+def _labels(indices: Iterable[int]) -> tuple[str, ...]:
+    return tuple(CHAIN_LABELS[index] for index in indices)
+
+
+def _require_labels(target: Target) -> None:
+    if len(target.chains) > _MAX_CHAINS:
+        raise InputError(
+            f"target {target.tag!r} has {len(target.chains)} chains, and OpenFold's own writer has labels "
+            f"for {_MAX_CHAINS}: split it"
+        )
 
 
 def _set_seed(seed: int) -> None:
@@ -267,6 +289,16 @@ def _restore(generators: tuple) -> None:
 
     np.random.set_state(generators[0])  # noqa: NPY002
     torch.set_rng_state(generators[1])
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Leave the process's random number generators as they were found."""
+    before = _generators()
+    try:
+        yield
+    finally:
+        _restore(before)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from openfoldpp.inference.structure import Structure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """A predicted structure with its confidence.
 
@@ -38,6 +38,13 @@ class Prediction:
     protein: Any
     seconds: dict[str, float]
 
+    def __repr__(self) -> str:
+        residues, sure = len(self.target.sequence), float(self.plddt.mean())
+        return (
+            f"<Prediction of {self.target.tag!r} by {self.output.source}: {residues} residues in "
+            f"{len(self.target.chains)} chains, mean pLDDT {sure:.1f}>"
+        )
+
     @property
     def coords(self) -> np.ndarray:
         """Coordinates in angstrom, float32 ``[N_res, 37, 3]``; zero where ``atom_mask`` is zero."""
@@ -52,6 +59,12 @@ class Prediction:
     def plddt(self) -> np.ndarray:
         """Confidence of each residue, 0 to 100, float32 ``[N_res]``."""
         return self.output["plddt"]
+
+    @property
+    def mean_plddt(self) -> float | None:
+        """Mean of ``plddt``; None where nobody predicted it."""
+        value = self._predicted("plddt")
+        return None if value is None else float(value.mean())
 
     @property
     def pae(self) -> np.ndarray | None:
@@ -74,9 +87,10 @@ class Prediction:
     def to_pdb(self, *, subtract_plddt: bool = False) -> str:
         """Return PDB text, upstream's own where its model predicted; subtract_plddt writes 100 - pLDDT."""
         if self.protein is not None:
+            from openfoldpp.inference.outputs import upstream_protein
             from openfoldpp.upstream import model
 
-            return model.protein_to_pdb(self.protein)
+            return model.protein_to_pdb(upstream_protein(self, subtract_plddt=subtract_plddt))
         from openfoldpp.inference.pdb import to_pdb
 
         return to_pdb(

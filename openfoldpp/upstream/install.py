@@ -13,7 +13,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
 from importlib.resources.abc import Traversable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from openfoldpp.errors import MissingDependencyError, UpstreamError
@@ -60,7 +60,10 @@ def install_openfold(
         If the sdist is not the expected one, or pip fails.
     """
     if not force:
-        present = installed()
+        try:
+            present = installed()
+        except UpstreamError as error:
+            raise UpstreamError(f"{error} `openfoldpp install-openfold --force` replaces it.") from error
         if present is not None:
             report(f"OpenFold {present.version} is already there, in {present.root}: nothing to do.")
             return present
@@ -157,7 +160,10 @@ def unpack(sdist: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
     try:
         with tarfile.open(sdist) as archive:
-            archive.extractall(folder, filter="data")
+            _require_plain_members(archive, sdist)
+            # Python below 3.11.4 has no filters; later ones warn where none is named.
+            filters = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            archive.extractall(folder, **filters)  # noqa: S202
     except tarfile.TarError as error:
         raise UpstreamError(f"{sdist}: cannot be unpacked safely: {error}.") from error
     roots = list(folder.iterdir())
@@ -166,6 +172,13 @@ def unpack(sdist: Path, folder: Path) -> Path:
             f"{sdist}: expected one folder in it, found {sorted(root.name for root in roots)}."
         )
     return roots[0]
+
+
+def _require_plain_members(archive: tarfile.TarFile, sdist: Path) -> None:
+    for member in archive.getmembers():
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+            raise UpstreamError(f"{sdist}: cannot be unpacked safely: it holds {member.name!r}.")
 
 
 def patch(source: Path, folder: Traversable, manifest: dict[str, Any]) -> list[str]:

@@ -185,7 +185,8 @@ def _require_supported(version: str, what: str) -> None:
     if version not in SUPPORTED:
         raise UpstreamError(
             f"{what}: OpenFold {version} is not supported; supported are {', '.join(SUPPORTED)}. Install "
-            "0.0.1 with `openfoldpp install-openfold`, or name a checkout of 2.x with `--openfold_home DIR`."
+            "0.0.1 with `openfoldpp install-openfold --force`, or name a checkout of 2.x with "
+            "`--openfold_home DIR`."
         )
 
 

@@ -15,7 +15,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from openfoldpp.errors import SchemaError
+from openfoldpp.errors import SchemaError, UpstreamError
+from openfoldpp.upstream.locate import Installation
+
+#: The release whose schema an output has where OpenFold itself is not run.
+DEFAULT_VERSION = "0.0.1"
 
 #: A dimension that a run may choose, by its symbol; any other dimension is a fixed number.
 SYMBOLS = ("N_res", "N_seq")
@@ -62,6 +66,33 @@ def available() -> list[tuple[str, str]]:
     ]
 
 
+def require_release(installation: Installation) -> Installation:
+    """Return the installation where its release has snapshots.
+
+    Parameters
+    ----------
+    installation : Installation
+        From :func:`openfoldpp.upstream.activate`.
+
+    Returns
+    -------
+    Installation
+        The same.
+
+    Raises
+    ------
+    UpstreamError
+        What this release writes is not known; the message names those that are.
+    """
+    releases = sorted({version for version, _ in available()})
+    if installation.version not in releases:
+        raise UpstreamError(
+            f"{installation.reason} This version of openfoldpp runs OpenFold {', '.join(releases)}: install "
+            "it with `openfoldpp install-openfold`, and leave --openfold_home and OPENFOLD_HOME out"
+        )
+    return installation
+
+
 @cache
 def load(version: str, preset: str) -> Schema:
     """Read the snapshot of one release and preset.
@@ -88,7 +119,7 @@ def load(version: str, preset: str) -> Schema:
         known = ", ".join(f"{p} ({v})" for v, p in available())
         raise SchemaError(
             f"no output schema for preset {preset!r} of OpenFold {version}. There are: {known}. "
-            "Choose one of these with --config_preset."
+            "Choose one of these presets."
         )
     data = json.loads(file.read_text())
     leaves = {path: Leaf(entry["dtype"], tuple(entry["dims"])) for path, entry in data["leaves"].items()}

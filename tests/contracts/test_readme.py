@@ -12,6 +12,7 @@ import pytest
 
 from openfoldpp.config import Settings
 from openfoldpp.inference import options
+from openfoldpp.upstream.locate import HOME_VARIABLE
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -77,5 +78,4 @@ def test_every_linked_file_exists():
 def test_settings_are_those_that_are_read():
     named = set(re.findall(r"^\| `(OPENFOLD\w+)`", README, flags=re.M))
     fields = {field.name for field in dataclasses.fields(Settings)}
-    read = {"OPENFOLD_HOME" if name == "openfold_home" else f"OPENFOLDPP_{name.upper()}" for name in fields}
-    assert named == read
+    assert named == {HOME_VARIABLE} | {f"OPENFOLDPP_{name.upper()}" for name in fields}

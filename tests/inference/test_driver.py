@@ -250,23 +250,3 @@ def test_the_example_plugins_flag_and_file_come_through_the_command(tmp_path, ru
     text = (tmp_path / "predictions" / "prediction_model_1_ptm_hello.txt").read_text()
     assert text == f"Hello Ada, prediction has {len(VH + VL)} residues.\n"
     assert "prediction_model_1_ptm_hello.txt" in done.stdout
-
-
-def test_the_python_call_gives_the_commands_structure(run):
-    import openfoldpp
-
-    prediction = openfoldpp.predict(f"{VH}:{VL}", tag="fv")
-    written = read_pickle(run / "predictions" / "fv_model_1_ptm_output_dict.pkl")
-    np.testing.assert_array_equal(prediction.coords, written["final_atom_positions"])
-    np.testing.assert_array_equal(prediction.plddt, written["plddt"])
-    assert prediction.pae is None
-    assert prediction.ptm is None
-    assert prediction.to_pdb() == (run / "predictions" / "fv_model_1_ptm_unrelaxed.pdb").read_text()
-
-
-def test_save_writes_the_same_files_as_the_command(run, tmp_path):
-    import openfoldpp
-
-    files = openfoldpp.predict(f"{VH}:{VL}", tag="fv").save(tmp_path / "new" / "folder")
-    assert {file.name for file in files} == {p.name for p in (run / "predictions").glob("fv_*")}
-    assert all(file.is_file() for file in files)

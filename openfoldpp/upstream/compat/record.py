@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from openfoldpp.upstream.locate import Installation
+from openfoldpp.upstream.locate import SUPPORTED, Installation
 
-ALL_RELEASES = ("0.0.1", "2.0.0", "2.1.0", "2.2.0")
+ALL_RELEASES = SUPPORTED
 
 
 @dataclass(frozen=True)
