@@ -6,6 +6,25 @@
 
 set(OPENFOLDPP_COMMIT_SCRIPT ${CMAKE_CURRENT_LIST_FILE})
 
+# The hash of HEAD from the files of a checkout, for a machine without git; empty where they do not tell it.
+function(openfoldpp_read_head variable)
+  set(commit "")
+  if(EXISTS ${SOURCE_DIR}/.git/HEAD)
+    file(STRINGS ${SOURCE_DIR}/.git/HEAD commit LIMIT_COUNT 1)
+    if(commit MATCHES "^ref: (.+)$")
+      set(ref ${CMAKE_MATCH_1})
+      set(commit "")
+      if(EXISTS ${SOURCE_DIR}/.git/${ref})
+        file(STRINGS ${SOURCE_DIR}/.git/${ref} commit LIMIT_COUNT 1)
+      elseif(EXISTS ${SOURCE_DIR}/.git/packed-refs)
+        file(STRINGS ${SOURCE_DIR}/.git/packed-refs commit REGEX " ${ref}$" LIMIT_COUNT 1)
+        string(REGEX REPLACE " .*" "" commit "${commit}")
+      endif()
+    endif()
+  endif()
+  set(${variable} "${commit}" PARENT_SCOPE)
+endfunction()
+
 function(openfoldpp_commit variable)
   if(NOT SOURCE_DIR)
     set(SOURCE_DIR ${CMAKE_CURRENT_SOURCE_DIR})
@@ -13,10 +32,11 @@ function(openfoldpp_commit variable)
   set(commit "${OPENFOLDPP_COMMIT}")
   if(NOT commit AND EXISTS ${SOURCE_DIR}/.git)
     # Only where the sources are a checkout themselves, and not unpacked inside another one.
-    execute_process(COMMAND git rev-parse --verify --quiet HEAD WORKING_DIRECTORY ${SOURCE_DIR}
+    # safe.directory: a build as another user than the checkout's owner only reads the hash.
+    execute_process(COMMAND git -c safe.directory=* rev-parse --verify --quiet HEAD WORKING_DIRECTORY ${SOURCE_DIR}
       OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_VARIABLE git_error RESULT_VARIABLE git_result)
     if(NOT git_result EQUAL 0)
-      set(commit "")
+      openfoldpp_read_head(commit)
     endif()
   endif()
   if(NOT commit AND EXISTS ${SOURCE_DIR}/COMMIT)
