@@ -1,9 +1,9 @@
 """The residue tables: names, atom orders, chi angles and ideal local geometry; one copy for Python and C++.
 
-The figures stand in ``residues.json`` beside this file. They are facts of the AlphaFold 2 model that
-OpenFold shares: the order of the 37 atom names, the order of the up to 14 heavy atoms of a residue
-(supplement, tables 2 and 24), and the position of each atom in the frame of the rigid group that
-carries it, which come from ideal bond lengths and angles (Engh & Huber 1991, 2001).
+The figures stand in ``residues.json`` beside this file. They are facts of the AlphaFold 2 model (its
+``residue_constants``, Copyright 2021 DeepMind Technologies Limited, Apache License 2.0) that OpenFold
+shares: the order of the 37 atom names, the order of the up to 14 heavy atoms of a residue, and the ideal
+position of each atom in the frame of the rigid group that carries it.
 
 Residue types are numbered 0 to 19 in the order of :data:`LETTERS`; 20 is X. X has no side chain and no
 ideal geometry, but its N, CA, C, O and CB have places, so that measured atoms are kept. Upstream gives

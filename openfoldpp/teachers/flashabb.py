@@ -17,7 +17,6 @@ from openfoldpp.errors import InputError, MissingDependencyError
 from openfoldpp.geometry import residues
 
 PACKAGE = "flash-abb"
-LICENCE = "BSD-3-Clause"
 #: The letters that FlashABB is used with. It draws an X as a glycine, which is no prediction of it.
 AMINO_ACIDS = residues.LETTERS[: residues.UNKNOWN]
 
