@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
 from openfoldpp.cli.install_openfold import install_openfold
@@ -16,6 +19,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def openfoldpp(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+    ] = False,
+) -> None:
+    """Plugins for an unmodified OpenFold."""
+    if version:
+        typer.echo(f"openfoldpp {metadata.version('openfoldpp')}")
+        raise typer.Exit
+
 
 # predict has argparse's flags, those of plugins among them, and its own --help.
 app.command(

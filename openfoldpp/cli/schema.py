@@ -31,5 +31,7 @@ def check(
         schemas.check(read_pickle(file), expected)
     except OpenFoldPPError as error:
         typer.echo(f"openfoldpp schema check: {file}: {error}", err=True)
+        if not file.name.endswith("_output_dict.pkl"):
+            typer.echo("What it checks is NAME_output_dict.pkl.", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{file}: {len(expected.leaves)} arrays, exactly as OpenFold {version} writes {preset}")

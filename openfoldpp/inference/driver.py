@@ -93,7 +93,9 @@ class Run:
     host: PluginHost
     inputs: FastaInputs
     results: list[TargetSummary] = field(default_factory=list)
-    _told: set[str] = field(default_factory=set, repr=False)
+
+    def __post_init__(self):
+        self._told: set[str] = set()
 
     def execute(self) -> int:
         """Predict and write every target, print the summary, and return the exit code."""

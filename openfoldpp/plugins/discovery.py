@@ -193,6 +193,8 @@ def _duplicate(twins: list[EntryPoint]) -> str:
 def _unknown(name: str, names: list[str]) -> str:
     if not names:
         return f"plugin {name!r} is not installed, nor is any other; pip install openfoldpp brings its own"
-    near = difflib.get_close_matches(name, [*names, *(n.partition(".")[0] for n in names)], n=1)
+    near = [n for n in names if n.rpartition(".")[2] == name] or difflib.get_close_matches(
+        name, [*names, *(n.partition(".")[0] for n in names)], n=1
+    )
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"plugin {name!r} is not installed; installed are {', '.join(names)}.{hint}"
