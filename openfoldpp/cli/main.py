@@ -21,16 +21,19 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"openfoldpp {metadata.version('openfoldpp')}")
+        raise typer.Exit
+
+
 @app.callback()
 def openfoldpp(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version)
     ] = False,
 ) -> None:
     """Plugins for an unmodified OpenFold."""
-    if version:
-        typer.echo(f"openfoldpp {metadata.version('openfoldpp')}")
-        raise typer.Exit
 
 
 # predict has argparse's flags, those of plugins among them, and its own --help.
