@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import stat
 import sys
-import tempfile
 import time
 import traceback
 from argparse import Namespace
@@ -23,7 +22,8 @@ from openfoldpp.config import Settings
 from openfoldpp.errors import InputError, OpenFoldNotFoundError, OpenFoldPPError, PluginError
 from openfoldpp.files import write_json, write_text
 from openfoldpp.inference import options as command_line
-from openfoldpp.inference.fasta import FastaInputs, parse_sequence_argument, read_targets
+from openfoldpp.inference.fasta import FastaInputs
+from openfoldpp.inference.inputs import check_out, check_writable, read_inputs
 from openfoldpp.inference.outputs import record_timings, write_prediction
 from openfoldpp.inference.pipeline import Pipeline, timed, use_default_weights
 from openfoldpp.inference.prediction import Prediction
@@ -31,12 +31,6 @@ from openfoldpp.inference.progress import ProgressReporter
 from openfoldpp.inference.summary import TargetSummary, print_summary
 from openfoldpp.plugins.manager import PluginHost
 from openfoldpp.types import OutputPaths, ProgressEvent, Target
-
-#: Formats of ``openfoldpp predict --out FILE``.
-OUT_SUFFIXES = (".pdb", ".cif", ".json")
-
-# A single chain on the command line is taken for a file's name below this length.
-_SHORTEST_SEQUENCE = 30
 
 # As the shell reports a program that SIGINT ended.
 _INTERRUPTED = 130
@@ -63,7 +57,7 @@ def main(argv: Sequence[str] | None = None, *, program: str, targets: bool = Fal
     try:
         Settings.from_environment()
         options, host = command_line.parse(argv, program=program, targets=targets)
-        run = Run(options, host, _read_inputs(options, targets))
+        run = Run(options, host, read_inputs(options, targets))
         return run.execute()
     except OpenFoldPPError as error:
         print(f"{program}: {_message(error)}", file=sys.stderr)
@@ -125,9 +119,9 @@ class Run:
         """Refuse options that cannot be used, before any work."""
         options = self.options
         if self._out is not None:
-            _check_out(self._out, self.inputs, options)
+            check_out(self._out, self.inputs, options)
         else:
-            _check_writable(Path(options.output_dir))
+            check_writable(Path(options.output_dir))
         for flag in ("use_precomputed_alignments", "template_mmcif_dir"):
             folder = getattr(options, flag)
             if folder is not None and not Path(folder).is_dir():
@@ -310,65 +304,6 @@ class Run:
         else:
             write_text(path, prediction.to_pdb(subtract_plddt=options.subtract_plddt))
         return path
-
-
-def _read_inputs(options: Namespace, targets: bool) -> FastaInputs:
-    """Read the FASTA folder, or the files and sequences that were named."""
-    if not targets:
-        return read_targets(options.fasta_dir)
-    if not options.targets:
-        raise InputError("no target: give FASTA files, folders of them, or a sequence such as VH:VL")
-    sequences = [text for text in options.targets if _is_sequence(text)]
-    files = [text for text in options.targets if text not in sequences]
-    read = read_targets(files) if files else FastaInputs((), ())
-    tags = ["prediction"] if len(sequences) == 1 else [f"prediction{i + 1}" for i in range(len(sequences))]
-    given = tuple(parse_sequence_argument(text, tag=tag) for text, tag in zip(sequences, tags, strict=True))
-    taken = {target.tag for target in given} & {target.tag for target in read.targets}
-    if taken:
-        raise InputError(
-            f"a sequence of the command line is named {sorted(taken)[0]!r}, and a file's target is too: "
-            "change the '>' line of the file"
-        )
-    return FastaInputs(given + read.targets, read.failures)
-
-
-def _is_sequence(text: str) -> bool:
-    """Tell a sequence from a path: letters alone, several chains or one too long for a file's name."""
-    parts = text.split(":")
-    return all(part.isalpha() for part in parts) and (len(parts) > 1 or len(text) >= _SHORTEST_SEQUENCE)
-
-
-def _check_out(out: Path, inputs: FastaInputs, options: Namespace) -> None:
-    if out.suffix not in OUT_SUFFIXES:
-        raise InputError(f"--out {out}: expected a name ending in {', '.join(OUT_SUFFIXES)}")
-    if len(inputs.targets) + len(inputs.failures) != 1:
-        count = len(inputs.targets) + len(inputs.failures)
-        raise InputError(f"--out is for one target, there are {count}: use --output_dir DIR")
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {out.parent}")
-    if options.relax and out.suffix == ".json":
-        raise InputError(f"--relax writes a structure: give --out a name ending in .pdb or .cif, not {out}")
-    unused = [
-        flag
-        for flag, given in (
-            ("--output_dir", options.output_dir != "."),
-            ("--output_postfix", options.output_postfix is not None),
-            ("--cif_output", options.cif_output),
-        )
-        if given
-    ]
-    if unused:
-        raise InputError(f"--out {out} is the only file written: leave out {', '.join(unused)}")
-
-
-def _check_writable(folder: Path) -> None:
-    """Make the output folder and try to write in it, so that nobody waits for a prediction that is lost."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"--output_dir {folder}: cannot be written to ({error.strerror})") from error
 
 
 def _modified(folder: Path) -> dict[Path, int]:

@@ -90,16 +90,17 @@ def read_targets(
     for path in _fasta_files([Path(path) for path in paths]):
         try:
             target = read_target(path, tag_rule=tag_rule)
-            if target.tag in targets:
+            name = target.tag.casefold()  # some file systems do not tell upper from lower case
+            if name in targets:
                 raise InputError(
                     f"{path}: its target has the name '{target.tag}', as has that of "
-                    f"{targets[target.tag].source}, and one would overwrite the other's outputs: "
+                    f"{targets[name].source}, and one would overwrite the other's outputs: "
                     "change a '>' line in one of them"
                 )
         except InputError as error:
             failures.append((path, error))
         else:
-            targets[target.tag] = target
+            targets[name] = target
     return FastaInputs(
         tuple(sorted(targets.values(), key=lambda target: len(target.sequence))), tuple(failures)
     )

@@ -148,7 +148,7 @@ def test_a_bad_file_does_not_stop_the_others(fasta, tmp_path):
 
 
 def test_of_two_files_with_one_tag_the_second_is_refused_and_both_are_named(fasta, tmp_path):
-    first, second = fasta(">a\nEVQL\n", "1.fasta"), fasta(">a\nEV\n", "2.fasta")
+    first, second = fasta(">a\nEVQL\n", "1.fasta"), fasta(">A\nEV\n", "2.fasta")
     targets, failures = read_targets(tmp_path)
     assert [target.source for target in targets] == [first]
     assert failures[0][0] == second

@@ -1,0 +1,115 @@
+"""What a command is asked to predict and where to: read and checked before any work."""
+
+from __future__ import annotations
+
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+
+from openfoldpp.errors import InputError
+from openfoldpp.inference.fasta import FastaInputs, parse_sequence_argument, read_targets
+
+#: Formats of ``openfoldpp predict --out FILE``.
+OUT_SUFFIXES = (".pdb", ".cif", ".json")
+
+# A single chain on the command line is taken for a file's name below this length.
+_SHORTEST_SEQUENCE = 30
+
+
+def read_inputs(options: Namespace, targets: bool) -> FastaInputs:
+    """Read the FASTA folder, or the files and sequences that were named.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        With ``fasta_dir``, or with ``targets``.
+    targets : bool
+        Whether they are those of ``openfoldpp predict``.
+
+    Returns
+    -------
+    FastaInputs
+        Targets, and the files that hold none.
+
+    Raises
+    ------
+    InputError
+        Nothing is given, a path does not exist, or two targets have one name.
+    """
+    if not targets:
+        return read_targets(options.fasta_dir)
+    if not options.targets:
+        raise InputError("no target: give FASTA files, folders of them, or a sequence such as VH:VL")
+    sequences = [text for text in options.targets if _is_sequence(text)]
+    files = [text for text in options.targets if text not in sequences]
+    read = read_targets(files) if files else FastaInputs((), ())
+    tags = ["prediction"] if len(sequences) == 1 else [f"prediction{i + 1}" for i in range(len(sequences))]
+    given = tuple(parse_sequence_argument(text, tag=tag) for text, tag in zip(sequences, tags, strict=True))
+    taken = {target.tag for target in given} & {target.tag for target in read.targets}
+    if taken:
+        raise InputError(
+            f"a sequence of the command line is named {sorted(taken)[0]!r}, and a file's target is too: "
+            "change the '>' line of the file"
+        )
+    return FastaInputs(given + read.targets, read.failures)
+
+
+def _is_sequence(text: str) -> bool:
+    """Tell a sequence from a path: letters alone, several chains or one too long for a file's name."""
+    parts = text.split(":")
+    return all(part.isalpha() for part in parts) and (len(parts) > 1 or len(text) >= _SHORTEST_SEQUENCE)
+
+
+def check_out(out: Path, inputs: FastaInputs, options: Namespace) -> None:
+    """Refuse an ``--out`` that cannot be written, or beside which other options have no effect.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The file.
+    inputs : FastaInputs
+        What was read; there must be one.
+    options : argparse.Namespace
+        The other options.
+
+    Raises
+    ------
+    InputError
+        Says which option, and what to do.
+    """
+    if out.suffix not in OUT_SUFFIXES:
+        raise InputError(f"--out {out}: expected a name ending in {', '.join(OUT_SUFFIXES)}")
+    if len(inputs.targets) + len(inputs.failures) != 1:
+        count = len(inputs.targets) + len(inputs.failures)
+        raise InputError(f"--out is for one target, there are {count}: use --output_dir DIR")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    if options.relax and out.suffix == ".json":
+        raise InputError(f"--relax writes a structure: give --out a name ending in .pdb or .cif, not {out}")
+    unused = [
+        flag
+        for flag, given in (
+            ("--output_dir", options.output_dir != "."),
+            ("--output_postfix", options.output_postfix is not None),
+            ("--cif_output", options.cif_output),
+        )
+        if given
+    ]
+    if unused:
+        raise InputError(f"--out {out} is the only file written: leave out {', '.join(unused)}")
+
+
+def check_writable(folder: Path) -> None:
+    """Make the output folder and try to write in it, so that nobody waits for a prediction that is lost.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"--output_dir {folder}: cannot be written to ({error.strerror})") from error
