@@ -153,7 +153,9 @@ class Run:
             from openfoldpp.upstream.model import count_models
 
             count = count_models(self.options.openfold_checkpoint_path, self.options.jax_param_path)
-            self._tell(ProgressEvent("load", 0.0))
+        self._tell(ProgressEvent("load", 0.0))
+        import torch  # noqa: F401  (every predictor needs it, and its second of loading is no target's)
+
         total = max(1, count * len(targets))
         models = pipeline.models()
         done = 0

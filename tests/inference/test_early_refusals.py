@@ -170,3 +170,54 @@ def test_timings_of_earlier_targets_are_kept(tmp_path):
         "inference": 3.0,
         "targets": {"a": {"inference": 1.0, "relaxation": 2.0}, "b": {"inference": 3.0}},
     }
+
+
+class Raises:
+    """Fails in a way that no plugin names on purpose."""
+
+    def __init__(self, error):
+        self.error = error
+
+    @hookimpl
+    def openfoldpp_write_outputs(self, output, target, paths):
+        raise self.error
+
+
+def test_a_disk_that_fails_is_said_in_a_line(tmp_path, capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "x_unrelaxed.pdb")
+
+    monkeypatch.setattr(driver, "write_prediction", full)
+    assert predict_program(f"{VH}:{VL}", "--output_dir", tmp_path, "--quiet") == 1
+    captured = capsys.readouterr()
+    assert "cannot read or write: [Errno 28] No space left on device" in captured.out
+    assert "Traceback" not in captured.err
+
+
+def test_an_error_nobody_foresaw_has_its_traceback_and_stops_no_other(tmp_path, capsys, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setattr(driver, "write_prediction", broken)
+    options, host = defaults("--output_dir", str(tmp_path), "--quiet")
+    targets = tuple(parse_sequence_argument(f"{VH}:{VL}", tag=tag) for tag in "ab")
+    run = driver.Run(options, host, FastaInputs(targets, ()))
+    assert run.execute() == 1
+    assert [result.error for result in run.results] == ["ZeroDivisionError: unforeseen"] * 2
+    assert capsys.readouterr().err.count("Traceback") == 2
+
+
+def test_an_interrupt_ends_the_run_with_its_own_code(tmp_path, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "write_prediction", interrupted)
+    assert predict_program(f"{VH}:{VL}", "--output_dir", tmp_path, "--quiet") == 130
+    assert "interrupted; finished targets are in place" in capsys.readouterr().err
+
+
+def test_a_plugin_that_fails_to_write_fails_its_target_with_its_name(tmp_path):
+    code, results = run_with(Raises(KeyError("x")), tmp_path)
+    assert code == 1
+    for result in results:
+        assert "plugin 'test.plugin', hook openfoldpp_write_outputs, target" in result.error
