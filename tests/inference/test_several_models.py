@@ -35,6 +35,33 @@ def test_each_checkpoint_is_what_it_is_alone(vanilla, predict, tmp_path, assert_
     assert not np.array_equal(of_first["plddt"], of_second["plddt"])
 
 
+def run_weights(run_program, vanilla, folder, weights):
+    (folder / "fasta").mkdir()
+    (folder / "fasta" / "one.fasta").write_text(vanilla["one"].fasta.read_text())
+    return run_program(
+        folder / "fasta", "--openfold_checkpoint_path", weights, "--plugins", "openfoldpp.recycling,shrink",
+        "--recycling_iters", 0, "--data_random_seed", 0, "--skip_relaxation", "--output_dir", folder,
+    )  # fmt: skip
+
+
+def test_weights_that_cannot_be_read_leave_what_earlier_ones_predicted(
+    vanilla, run_program, tmp_path, capsys
+):
+    (tmp_path / "bad.pt").write_bytes(b"nothing of the kind")
+    weights = f"{vanilla['one'].checkpoint},{tmp_path / 'bad.pt'}"
+    assert run_weights(run_program, vanilla, tmp_path, weights) == 1
+    out = capsys.readouterr().out
+    assert "1 of 2 targets failed:" in out
+    assert "bad.pt" in out.rpartition("failed:")[2]
+    assert len(list((tmp_path / "predictions" / "random").glob("1ABC_A_*_unrelaxed.pdb"))) == 1
+
+
+def test_weights_of_one_name_would_overwrite_each_other(vanilla, run_program, tmp_path, capsys):
+    weights = f"{vanilla['one'].checkpoint},{tmp_path / 'random.pt'}"
+    assert run_weights(run_program, vanilla, tmp_path, weights) == 1
+    assert "need different names" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def jax_parameters(vanilla, small_config, to_jax, tmp_path_factory):
     """The small random model's weights as AlphaFold's file."""
