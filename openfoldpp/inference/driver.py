@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from openfoldpp.config import Settings
-from openfoldpp.errors import InputError, OpenFoldNotFoundError, OpenFoldPPError, PluginError
+from openfoldpp.errors import InputError, OpenFoldNotFoundError, OpenFoldPPError
 from openfoldpp.files import write_json, write_text
 from openfoldpp.inference import options as command_line
 from openfoldpp.inference.fasta import FastaInputs
@@ -189,7 +189,7 @@ class Run:
         """Tell the plugins of a step; one that fails to hear of it is named once and spoils no prediction."""
         try:
             self.host.call("progress", event=event)
-        except PluginError as error:
+        except OpenFoldPPError as error:
             if str(error) not in self._told:
                 self._told.add(str(error))
                 print(_message(error), file=sys.stderr)

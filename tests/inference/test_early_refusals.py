@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from openfoldpp.errors import InputError
 from openfoldpp.inference import driver, outputs
 from openfoldpp.inference.fasta import FastaInputs, parse_sequence_argument
 from openfoldpp.inference.options import defaults
@@ -98,22 +99,27 @@ def run_with(plugin, tmp_path):
 class DeafTo:
     """Raises when told of a phase."""
 
-    def __init__(self, phase):
-        self.phase = phase
+    def __init__(self, phase, error):
+        self.phase, self.error = phase, error
 
     @hookimpl
     def openfoldpp_progress(self, event):
         if event.phase == self.phase:
-            raise KeyError(self.phase)
+            raise self.error(self.phase)
 
 
-@pytest.mark.parametrize("phase", ["predict", "done"])
-def test_a_progress_hook_that_fails_is_named_once_and_spoils_nothing(phase, tmp_path, capsys):
-    code, results = run_with(DeafTo(phase), tmp_path)
+@pytest.mark.parametrize(
+    ("phase", "error"), [("predict", KeyError), ("done", KeyError), ("done", InputError)]
+)
+def test_a_progress_hook_that_fails_is_named_and_spoils_nothing(phase, error, tmp_path, capsys):
+    code, results = run_with(DeafTo(phase, error), tmp_path)
     assert code == 0
     assert [result.error for result in results] == [None, None]
-    err = capsys.readouterr().err
-    assert err.count("plugin 'test.plugin', hook openfoldpp_progress, target 'a'") == 1
+    lines = capsys.readouterr().err.splitlines()
+    said = (
+        "plugin 'test.plugin', hook openfoldpp_progress, target 'a': KeyError" if error is KeyError else phase
+    )
+    assert sum(said in line for line in lines) == 1
 
 
 class Returns:
