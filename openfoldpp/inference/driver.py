@@ -156,6 +156,8 @@ class Run:
         self._tell(ProgressEvent("load", 0.0))
         import torch  # noqa: F401  (every predictor needs it, and its second of loading is no target's)
 
+        # The trunk is nearly all of a target's time, and with relaxation that is about as long again.
+        predicting = 1.0 if self.options.skip_relaxation else 0.5
         total = max(1, count * len(targets))
         models = pipeline.models()
         done = 0
@@ -176,8 +178,7 @@ class Run:
             for target in targets:
 
                 def on_step(phase, fraction, target=target, done=done):
-                    # The trunk is nearly all of a target's time: its fraction counts as the target's.
-                    part = {"features": 0.0, "predict": fraction}.get(phase, 1.0)
+                    part = {"features": 0.0, "predict": fraction * predicting}.get(phase, predicting)
                     self._tell(ProgressEvent(phase, (done + part) / total, target))
 
                 result = self.predict_one(pipeline, target, loaded, directory, seed=seed, on_step=on_step)

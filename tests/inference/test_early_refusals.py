@@ -122,6 +122,30 @@ def test_a_progress_hook_that_fails_is_named_and_spoils_nothing(phase, error, tm
     assert sum(said in line for line in lines) == 1
 
 
+class Hears:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.events = []
+
+    @hookimpl
+    def openfoldpp_progress(self, event):
+        self.events.append(event)
+
+
+def test_progress_rises_and_relaxing_is_not_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(driver.Run, "_write_relaxed", lambda self, pipeline, prediction, path: None)
+    options, host = defaults("--output_dir", str(tmp_path), "--quiet", "--relax")
+    hears = Hears()
+    host.register(hears, "test.plugin")
+    target = parse_sequence_argument(f"{VH}:{VL}")
+    assert driver.Run(options, host, FastaInputs((target,), ())).execute() == 0
+    phases = [event.phase for event in hears.events]
+    fractions = [event.fraction for event in hears.events]
+    assert phases == ["load", "features", "predict", "write", "relax", "done"]
+    assert fractions == [0.0, 0.0, 0.0, 0.5, 0.5, 1.0]
+
+
 class Returns:
     """Predicts something that is no OpenFold output."""
 
