@@ -125,7 +125,7 @@ class Run:
         for flag in ("use_precomputed_alignments", "template_mmcif_dir"):
             folder = getattr(options, flag)
             if folder is not None and not Path(folder).is_dir():
-                raise InputError(f"{flag}: there is no folder {folder}")
+                raise InputError(f"{flag} {folder}: there is no such folder; correct it, or leave it out")
 
     def _prepare(self, pipeline: Pipeline) -> None:
         """Find OpenFold and let the plugins edit its configuration.

@@ -41,7 +41,7 @@ def test_an_output_folder_that_cannot_be_written(place, tmp_path, last_line):
 def test_a_folder_that_is_not_there(flag, tmp_path, last_line):
     code = predict_program(f"{VH}:{VL}", "--output_dir", tmp_path, f"--{flag}", tmp_path / "none")
     assert code == 1
-    assert f"{flag}: there is no folder {tmp_path / 'none'}" in last_line()
+    assert f"{flag} {tmp_path / 'none'}: there is no such folder" in last_line()
 
 
 def test_a_setting_that_is_none(tmp_path, monkeypatch, last_line):
