@@ -19,18 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from openfoldpp.config import Settings
-from openfoldpp.errors import InputError, OpenFoldNotFoundError, OpenFoldPPError
+from openfoldpp.errors import CheckpointError, InputError, OpenFoldNotFoundError, OpenFoldPPError
 from openfoldpp.files import write_json, write_text
 from openfoldpp.inference import options as command_line
 from openfoldpp.inference.fasta import FastaInputs
 from openfoldpp.inference.inputs import check_out, check_writable, read_inputs
-from openfoldpp.inference.outputs import record_timings, write_prediction
-from openfoldpp.inference.pipeline import Pipeline, timed, use_default_weights
+from openfoldpp.inference.outputs import record_timings, write_prediction, write_protein
+from openfoldpp.inference.pipeline import Pipeline, settle, timed
 from openfoldpp.inference.prediction import Prediction
 from openfoldpp.inference.progress import ProgressReporter
+from openfoldpp.inference.script import make_pipeline
 from openfoldpp.inference.summary import TargetSummary, print_summary
 from openfoldpp.plugins.manager import PluginHost
 from openfoldpp.types import OutputPaths, ProgressEvent, Target
+from openfoldpp.upstream import locate
 
 # As the shell reports a program that SIGINT ended.
 _INTERRUPTED = 130
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None, *, program: str, targets: bool = Fal
     try:
         Settings.from_environment()
         options, host = command_line.parse(argv, program=program, targets=targets)
-        run = Run(options, host, read_inputs(options, targets))
+        run = Run(options, host, read_inputs(options, targets, tag_rule=_tag_rule(options)))
         return run.execute()
     except OpenFoldPPError as error:
         print(f"{program}: {_message(error)}", file=sys.stderr)
@@ -95,12 +97,12 @@ class Run:
         """Predict and write every target, print the summary, and return the exit code."""
         options = self.options
         self._check()
-        use_default_weights(options)
+        settle(options)
         weights = command_line.weights_given(options)
         seed = options.data_random_seed
         if seed is None and weights:
             seed = random.randrange(2**32 - 1)  # noqa: S311
-        pipeline = Pipeline(options, self.host, seed or 0)
+        pipeline = make_pipeline(options, self.host, seed or 0, writes_files=self._out is None)
         self._prepare(pipeline)
         if weights and not options.quiet:
             from openfoldpp.ops import explain
@@ -138,8 +140,9 @@ class Run:
             if self._out is None or command_line.weights_given(self.options):
                 raise
             return
+        notes = command_line.check_release(self.options, installation)
         if not self.options.quiet:
-            print(installation.reason, file=sys.stderr)
+            print(installation.reason, *notes, sep="\n", file=sys.stderr)
         _ = pipeline.config
 
     @property
@@ -150,41 +153,38 @@ class Run:
         targets = self.inputs.targets
         count = 1
         if command_line.weights_given(self.options):
-            from openfoldpp.upstream.model import count_models
+            from openfoldpp.upstream.model import weights_files
 
-            count = count_models(self.options.openfold_checkpoint_path, self.options.jax_param_path)
+            count = len(weights_files(self.options.openfold_checkpoint_path, self.options.jax_param_path))
         self._tell(ProgressEvent("load", 0.0))
         import torch  # noqa: F401  (every predictor needs it, and its second of loading is no target's)
 
         # The trunk is nearly all of a target's time, and with relaxation that is about as long again.
         predicting = 1.0 if self.options.skip_relaxation else 0.5
         total = max(1, count * len(targets))
-        models = pipeline.models()
         done = 0
-        while targets:
-            try:
-                loaded = next(models)
-            except StopIteration:
-                return
-            except OpenFoldPPError as error:
-                if not done:
-                    raise
-                # Weights that cannot be read end the run; what earlier ones predicted is in place.
-                self.results.append(TargetSummary("weights", error=_message(error)))
-                return
-            directory = Path(self.options.output_dir) / "predictions"
-            if count > 1:
-                directory /= loaded.name
-            for target in targets:
+        if not targets:
+            return
+        try:
+            for loaded in pipeline.models():
+                directory = Path(self.options.output_dir) / "predictions"
+                if count > 1:
+                    directory /= loaded.name
+                for target in targets:
 
-                def on_step(phase, fraction, target=target, done=done):
-                    part = {"features": 0.0, "predict": fraction * predicting}.get(phase, predicting)
-                    self._tell(ProgressEvent(phase, (done + part) / total, target))
+                    def on_step(phase, fraction, target=target, done=done):
+                        part = {"predict": fraction * predicting, "relax": predicting, "write": predicting}
+                        self._tell(ProgressEvent(phase, (done + part.get(phase, 0.0)) / total, target))
 
-                result = self.predict_one(pipeline, target, loaded, directory, seed=seed, on_step=on_step)
-                self.results.append(result)
-                done += 1
-                self._tell(ProgressEvent("failed" if result.error else "done", done / total, target))
+                    result = self.predict_one(pipeline, target, loaded, directory, seed=seed, on_step=on_step)
+                    self.results.append(result)
+                    done += 1
+                    self._tell(ProgressEvent("failed" if result.error else "done", done / total, target))
+        except CheckpointError as error:
+            if not done:
+                raise
+            # Weights that cannot be read end the run; what earlier ones predicted is in place.
+            self.results.append(TargetSummary("weights", error=_message(error)))
 
     def _tell(self, event: ProgressEvent) -> None:
         """Tell the plugins of a step; one that fails to hear of it is named once and spoils no prediction."""
@@ -205,7 +205,7 @@ class Run:
         seed: int | None = None,
         on_step: Callable[[str, float], None] = lambda phase, fraction: None,
     ) -> TargetSummary:
-        """Predict and write one target; whatever it raises becomes the summary's error.
+        """Predict and write one target; whatever it raises becomes the summary's error, weights excepted.
 
         Parameters
         ----------
@@ -226,15 +226,22 @@ class Run:
         -------
         TargetSummary
             With the files written, or the error.
+
+        Raises
+        ------
+        CheckpointError
+            The weights cannot be used, which is no matter of this target.
         """
         start = time.perf_counter()
         try:
-            prediction = pipeline.predict(target, loaded, on_step=on_step)
-            on_step("write", 1.0)
-            if self._out is not None:
-                files = [self._write_out(pipeline, prediction)]
-            else:
-                files = self._write(pipeline, prediction, directory, seed, on_step)
+            with pipeline.predicted(target, loaded, on_step=on_step) as prediction:
+                on_step("write", 1.0)
+                if self._out is not None:
+                    files = [self._write_out(pipeline, prediction)]
+                else:
+                    files = self._write(pipeline, prediction, directory, seed, on_step)
+        except CheckpointError:
+            raise
         except OpenFoldPPError as error:
             return TargetSummary(target.tag, error=_message(error))
         except OSError as error:
@@ -258,6 +265,8 @@ class Run:
         if options.output_postfix is not None:
             name = f"{name}_{options.output_postfix}"
         paths = OutputPaths(directory, name)
+        if prediction.staging is not None:
+            return self._publish(prediction, paths, seed)
         seconds = dict(prediction.seconds)
         try:
             with timed(seconds, "write"):
@@ -280,6 +289,15 @@ class Run:
             output_dir = Path(options.output_dir)
             below = directory.relative_to(output_dir / "predictions")
             record_timings(output_dir / "timings.json", str(below / name), seconds)
+        return files
+
+    def _publish(self, prediction: Prediction, paths: OutputPaths, seed: int | None) -> list[Path]:
+        """Move the files of upstream's script into place, and write ours and the plugins' beside them."""
+        files = prediction.staging.publish(paths, Path(self.options.output_dir))
+        files += write_protein(prediction, paths, seed=seed, subtract_plddt=self.options.subtract_plddt)
+        files += self._write_plugin_files(prediction, paths)
+        if prediction.relaxation_error is not None:
+            raise prediction.relaxation_error
         return files
 
     def _write_plugin_files(self, prediction: Prediction, paths: OutputPaths) -> list[Path]:
@@ -307,6 +325,14 @@ class Run:
         else:
             write_text(path, prediction.to_pdb(subtract_plddt=options.subtract_plddt))
         return path
+
+
+def _tag_rule(options: Namespace) -> str:
+    """Return how the OpenFold in use makes a tag of a FASTA header."""
+    with suppress(OpenFoldNotFoundError):
+        if locate(options.openfold_home).version.startswith("2."):
+            return "word_characters"
+    return "first_word"
 
 
 def _modified(folder: Path) -> dict[Path, int]:

@@ -16,7 +16,7 @@ OUT_SUFFIXES = (".pdb", ".cif", ".json")
 _SHORTEST_SEQUENCE = 30
 
 
-def read_inputs(options: Namespace, targets: bool) -> FastaInputs:
+def read_inputs(options: Namespace, targets: bool, *, tag_rule: str = "first_word") -> FastaInputs:
     """Read the FASTA folder, or the files and sequences that were named.
 
     Parameters
@@ -25,6 +25,8 @@ def read_inputs(options: Namespace, targets: bool) -> FastaInputs:
         With ``fasta_dir``, or with ``targets``.
     targets : bool
         Whether they are those of ``openfoldpp predict``.
+    tag_rule : str
+        As for :func:`openfoldpp.inference.fasta.read_targets`.
 
     Returns
     -------
@@ -37,12 +39,12 @@ def read_inputs(options: Namespace, targets: bool) -> FastaInputs:
         Nothing is given, a path does not exist, or two targets have one name.
     """
     if not targets:
-        return read_targets(options.fasta_dir)
+        return read_targets(options.fasta_dir, tag_rule=tag_rule)
     if not options.targets:
         raise InputError("no target: give FASTA files, folders of them, or a sequence such as VH:VL")
     sequences = [text for text in options.targets if _is_sequence(text)]
     files = [text for text in options.targets if text not in sequences]
-    read = read_targets(files) if files else FastaInputs((), ())
+    read = read_targets(files, tag_rule=tag_rule) if files else FastaInputs((), ())
     tags = ["prediction"] if len(sequences) == 1 else [f"prediction{i + 1}" for i in range(len(sequences))]
     given = tuple(parse_sequence_argument(text, tag=tag) for text, tag in zip(sequences, tags, strict=True))
     taken = {target.tag for target in given} & {target.tag for target in read.targets}

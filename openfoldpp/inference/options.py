@@ -8,10 +8,22 @@ from pathlib import Path
 
 from openfoldpp.errors import InputError, PluginError
 from openfoldpp.plugins.manager import PluginHost
-from openfoldpp.upstream.features import add_data_options
+from openfoldpp.upstream import Installation
+from openfoldpp.upstream.databases import DATABASES, DATABASES_OF_2, TOOLS, TOOLS_OF_2, add_data_options
 
-#: Upstream's own default is model_1; a confidence for pairs of residues needs a _ptm preset.
+#: Where upstream's script does not run; a confidence for pairs of residues needs a _ptm preset.
 DEFAULT_PRESET = "model_1_ptm"
+#: The script's own default.
+SCRIPT_PRESET = "model_1"
+
+#: Flags of upstream's script that not every release has, and the first release that does.
+_SINCE = {
+    "use_custom_template": "2.2.0",
+    "use_deepspeed_evoformer_attention": "2.1.0",
+    "use_single_seq_mode": "2.0.0",
+    "long_sequence_inference": "2.0.0",
+    **{f"{name}_database_path": "2.0.0" for name in DATABASES_OF_2},
+}
 
 
 def parse(
@@ -71,12 +83,10 @@ def parse(
         options.skip_relaxation = not options.relax
     elif options.trace_model:
         raise InputError(
-            "--trace_model is not supported: OpenFold 0.0.1 pads what it traces to a multiple of 50 "
-            "residues, which fails for a target without templates, and gives the padding out as residues. "
-            "It is there for speed alone: leave it out"
+            "--trace_model is not supported. OpenFold 0.0.1 pads what it traces to a multiple of 50 residues, "
+            "and predicts the padding too; in OpenFold 2.0 to 2.2 the script itself stops, as the parts that it "
+            "traces have other names. It is there for speed alone: leave it out"
         )
-    if options.save_outputs is None:
-        options.save_outputs = not weights_given(options)
     return options, host
 
 
@@ -88,6 +98,118 @@ def defaults(*arguments: str, plugins: str = "openfoldpp") -> tuple[argparse.Nam
 def weights_given(options: argparse.Namespace) -> bool:
     """Say whether the options name a checkpoint or JAX parameters."""
     return bool(options.openfold_checkpoint_path or options.jax_param_path)
+
+
+def check_release(options: argparse.Namespace, installation: Installation) -> list[str]:
+    """Refuse flags that would have no effect with this OpenFold, and say what others mean here.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        From :func:`parse`.
+    installation : Installation
+        The OpenFold in use.
+
+    Returns
+    -------
+    list of str
+        Notes for the user.
+
+    Raises
+    ------
+    InputError
+        Names the flag, and the release that has it.
+    """
+    from openfoldpp.upstream.configuration import deepspeed_installed
+
+    for name, since in _SINCE.items():
+        if getattr(options, name) and installation.version < since:
+            raise InputError(
+                f"--{name}: OpenFold {installation.version} has no such flag, {since} has: leave it out, or "
+                "give a checkout with --openfold_home DIR"
+            )
+        if getattr(options, name) and not weights_given(options):
+            raise InputError(
+                f"--{name} is for OpenFold's own model, and no weights are given: leave it out, or give "
+                "--openfold_checkpoint_path FILE or --jax_param_path FILE"
+            )
+    if options.use_deepspeed_evoformer_attention and not deepspeed_installed():
+        raise InputError(
+            "--use_deepspeed_evoformer_attention: DeepSpeed's kernel is not installed: leave the flag out, "
+            "or `pip install deepspeed` on a machine with an NVIDIA GPU"
+        )
+    if options.use_custom_template and options.template_mmcif_dir is None:
+        raise InputError("--use_custom_template takes the mmCIF files of the template folder: give that too")
+    if options.long_sequence_inference and not deepspeed_installed():
+        return ["--long_sequence_inference: without DeepSpeed, OpenFold's own low-memory attention is used"]
+    return []
+
+
+def script_arguments(
+    options: argparse.Namespace,
+    version: str,
+    *,
+    fasta_dir: Path,
+    templates: Path,
+    output_dir: Path,
+    alignments: Path | None,
+    weights: tuple[str, Path],
+    relax: bool,
+    seed: int,
+) -> list[str]:
+    """Return the arguments of upstream's script for one execution.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        From :func:`parse`.
+    version : str
+        The OpenFold release.
+    fasta_dir, templates, output_dir : pathlib.Path
+        Folders of this execution; ``templates`` is used where the options name none.
+    alignments : pathlib.Path or None
+        Precomputed alignments; None: search the databases.
+    weights : tuple of str and pathlib.Path
+        The flag of one weights file, and the file.
+    relax : bool
+        Whether the script is to relax the structure.
+    seed : int
+        The seed.
+
+    Returns
+    -------
+    list of str
+        Without the script's name.
+    """
+    given = {
+        "output_dir": output_dir,
+        "use_precomputed_alignments": alignments,
+        "data_random_seed": seed,
+        **{
+            name: getattr(options, name)
+            for name in (
+                "config_preset", "model_device", "cpus", "preset", "output_postfix", "multimer_ri_gap",
+                "max_template_date", "obsolete_pdbs_path", "release_dates_path",
+                *(f"{name}_database_path" for name in (*DATABASES, *DATABASES_OF_2)),
+                *(f"{name}_binary_path" for name in (*TOOLS, *TOOLS_OF_2)),
+            )
+        },
+    }  # fmt: skip
+    switches = {
+        "skip_relaxation": not relax,
+        **{
+            name: getattr(options, name)
+            for name in (
+                "save_outputs", "subtract_plddt", "cif_output", "long_sequence_inference",
+                "use_single_seq_mode", "use_custom_template", "use_deepspeed_evoformer_attention",
+            )
+        },
+    }  # fmt: skip
+    arguments = [str(fasta_dir), str(options.template_mmcif_dir or templates), weights[0], str(weights[1])]
+    for name, value in given.items():
+        if value is not None:
+            arguments += [f"--{name}", str(value)]
+    return arguments + [f"--{name}" for name, on in switches.items() if on]
 
 
 _DESCRIPTION_RUN = (
@@ -152,13 +274,22 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--output_dir", metavar="DIR", default=".", help="results go to DIR/predictions")
     add("--model_device", metavar="DEVICE", default="cpu", help="torch device: cpu, cuda:0, mps")
-    add("--config_preset", metavar="NAME", default=DEFAULT_PRESET, help="preset of OpenFold's configuration")
+    add(
+        "--config_preset",
+        metavar="NAME",
+        help=f"preset of OpenFold's configuration; {SCRIPT_PRESET} where the script of OpenFold 2 runs, as "
+        f"there, else {DEFAULT_PRESET}",
+    )
     add(
         "--openfold_checkpoint_path",
         metavar="FILE",
         help="OpenFold weights (.pt), several separated by commas",
     )
-    add("--jax_param_path", metavar="FILE", help="AlphaFold weights (params_PRESET.npz)")
+    add(
+        "--jax_param_path",
+        metavar="FILE",
+        help="AlphaFold weights (params_PRESET.npz), several separated by commas",
+    )
     add(
         "--openfold_home",
         type=Path,
@@ -190,6 +321,32 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--subtract_plddt", action="store_true", help="write 100 - pLDDT as B-factors")
     add("--cif_output", action="store_true", help="write ModelCIF instead of PDB")
+    add(
+        "--experiment_config_json",
+        type=Path,
+        metavar="FILE",
+        help="JSON file of settings of OpenFold's configuration, set last",
+    )
+    add(
+        "--long_sequence_inference",
+        action="store_true",
+        help="less memory and more time (OpenFold 2)",
+    )
+    add(
+        "--use_single_seq_mode",
+        action="store_true",
+        help="sequence embeddings instead of alignments, as the presets seq_* do by themselves (OpenFold 2)",
+    )
+    add(
+        "--use_custom_template",
+        action="store_true",
+        help="every mmCIF file of the template folder is a template, its chain A (OpenFold 2.2)",
+    )
+    add(
+        "--use_deepspeed_evoformer_attention",
+        action="store_true",
+        help="DeepSpeed's attention kernel, on an NVIDIA GPU (OpenFold 2.1)",
+    )
     add("--quiet", action="store_true", help="no progress, only the closing table and errors")
 
 

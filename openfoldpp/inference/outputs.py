@@ -57,13 +57,36 @@ def write_prediction(
     if output_dict:
         written.append(paths.file("output_dict.pkl"))
         write_pickle(written[-1], prediction.output)
-    written.append(paths.file("protein.pkl"))
+    return written + write_protein(prediction, paths, seed=seed, subtract_plddt=subtract_plddt)
+
+
+def write_protein(
+    prediction: Prediction, paths: OutputPaths, *, seed: int | None = None, subtract_plddt: bool = False
+) -> list[Path]:
+    """Write what upstream's script does not: ``NAME_protein.pkl`` and ``NAME_provenance.json``.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        What to write.
+    paths : OutputPaths
+        Folder and name.
+    seed : int, optional
+        Noted in the provenance.
+    subtract_plddt : bool
+        Take 100 - pLDDT as B-factors.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files written.
+    """
     protein = upstream_protein(prediction, subtract_plddt=subtract_plddt)
     alternatives = np.zeros_like(protein.atom_positions)
-    write_pickle(written[-1], {"protein": protein, "alt_atom_positions": alternatives})
-    written.append(paths.file("provenance.json"))
-    write_json(written[-1], provenance(prediction, seed))
-    return written
+    pickled, said = paths.file("protein.pkl"), paths.file("provenance.json")
+    write_pickle(pickled, {"protein": protein, "alt_atom_positions": alternatives})
+    write_json(said, provenance(prediction, seed))
+    return [pickled, said]
 
 
 def upstream_protein(prediction: Prediction, *, subtract_plddt: bool = False):

@@ -19,11 +19,12 @@ from openfoldpp.errors import (
     UnsupportedTargetError,
 )
 from openfoldpp.geometry.coordinates import CHAIN_LABELS
-from openfoldpp.inference.options import weights_given
+from openfoldpp.inference.options import DEFAULT_PRESET, SCRIPT_PRESET, weights_given
 from openfoldpp.inference.prediction import Prediction
 from openfoldpp.plugins.manager import PluginHost
 from openfoldpp.types import Output, Target
 from openfoldpp.upstream import Installation, activate, locate, schema
+from openfoldpp.upstream.generators import generators, restore_generators
 
 # Upstream's writer labels chains A to Z.
 _MAX_CHAINS = 26
@@ -63,11 +64,14 @@ class Pipeline:
     def config(self):
         """Upstream's configuration of the preset, as the plugins have edited it."""
         if self._config is None:
-            from openfoldpp.upstream import model
+            from openfoldpp.upstream.configuration import model_config
 
             self.activate()
-            self._config = model.model_config(self.options.config_preset)
-            self.host.call("configure", config=self._config, options=self.options)
+            self._config = model_config(
+                self.options.config_preset,
+                lambda config: self.host.call("configure", config=config, options=self.options),
+                self.options.experiment_config_json,
+            )
         return self._config
 
     def models(self) -> Iterator[Any]:
@@ -94,8 +98,22 @@ class Pipeline:
             loaded = next(loading, None)
             if loaded is None:
                 return
-            self._generators = _generators()
+            self._generators = generators()
             yield loaded
+
+    @contextmanager
+    def predicted(
+        self,
+        target: Target,
+        loaded: Any = None,
+        *,
+        on_step: Callable[[str, float], None] = lambda phase, fraction: None,
+    ) -> Iterator[Prediction]:
+        """Predict one `target` with the `loaded` weights, telling `on_step`, as :meth:`predict` does.
+
+        Files that upstream's script has written for it exist while the context lasts.
+        """
+        yield self.predict(target, loaded, on_step=on_step)
 
     def predict(
         self,
@@ -132,7 +150,7 @@ class Pipeline:
         seconds: dict[str, float] = {}
         if loaded is not None:
             _require_labels(target)
-            _restore(self._generators)
+            restore_generators(self._generators)
         on_step("features", 0.0)
         with timed(seconds, "features"):
             raw = self.host.call("make_features", target=target, options=self.options)
@@ -174,10 +192,10 @@ class Pipeline:
         """
         from openfoldpp.inference.outputs import upstream_protein
         from openfoldpp.inference.pdb import relabel_chains
-        from openfoldpp.upstream import model
+        from openfoldpp.upstream.relaxation import relax
 
         protein = upstream_protein(prediction, subtract_plddt=self.options.subtract_plddt)
-        text = model.relax(protein, self.config, self.options.model_device)
+        text = relax(protein, self.config, self.options.model_device)
         return relabel_chains(text, prediction.output.chain_ids)
 
     def _batch(self, raw: dict | None, target: Target) -> tuple[dict, dict]:
@@ -200,7 +218,7 @@ class Pipeline:
             values,
             source=f"OpenFold {version} {loaded.name}",
             # Upstream's writer labels chains by their index.
-            chain_ids=_labels(dict.fromkeys(map(int, protein.chain_index))),
+            chain_ids=chain_labels(dict.fromkeys(map(int, protein.chain_index))),
             provenance={path: "predicted" for path, _ in schema.flatten(values)},
         )
         return output, protein
@@ -222,7 +240,7 @@ class Pipeline:
         return Output(
             output,
             source="a plugin",
-            chain_ids=_labels(range(len(target.chains))),
+            chain_ids=chain_labels(range(len(target.chains))),
             provenance={path: "not stated by the plugin" for path, _ in schema.flatten(output)},
         )
 
@@ -235,30 +253,36 @@ class Pipeline:
         )
 
 
-def use_default_weights(options: Namespace) -> None:
-    """Take AlphaFold's own weights where the options name none and upstream's script would find them.
+def settle(options: Namespace) -> None:
+    """Fill in what the options leave open and depends on the OpenFold in use.
 
-    That is ``openfold/resources/params/params_PRESET.npz`` below the working directory or in OpenFold's
-    own folder. Without an OpenFold there are none.
+    - Where they name no weights: AlphaFold's own, if upstream's script would find them. That is
+      ``openfold/resources/params/params_PRESET.npz`` below the working directory or in OpenFold's own folder.
+    - The preset: upstream's default where the script of OpenFold 2 runs, else ``model_1_ptm``.
+    - Whether to write the output pickle: upstream's default with weights, else yes.
 
     Parameters
     ----------
     options : argparse.Namespace
-        Its ``jax_param_path`` is set where the file exists.
+        ``jax_param_path``, ``config_preset`` and ``save_outputs`` are set.
     """
-    if weights_given(options):
-        return
-    folders = [Path()]
+    folders, script = [Path()], False
     with suppress(OpenFoldNotFoundError):
-        folders.append(locate(options.openfold_home).root)
-    for folder in folders:
-        file = folder / "openfold/resources/params" / f"params_{options.config_preset}.npz"
-        if file.is_file():
-            options.jax_param_path = str(file)
-            return
+        installation = locate(options.openfold_home)
+        folders.append(installation.root)
+        script = installation.version.startswith("2.")
+    preset = options.config_preset or (SCRIPT_PRESET if script else DEFAULT_PRESET)
+    if not weights_given(options):
+        files = [folder / "openfold/resources/params" / f"params_{preset}.npz" for folder in folders]
+        options.jax_param_path = next((str(file) for file in files if file.is_file()), None)
+    if options.config_preset is None:
+        options.config_preset = preset if weights_given(options) else DEFAULT_PRESET
+    if options.save_outputs is None:
+        options.save_outputs = not weights_given(options)
 
 
-def _labels(indices: Iterable[int]) -> tuple[str, ...]:
+def chain_labels(indices: Iterable[int]) -> tuple[str, ...]:
+    """Return the label of each chain, by its place (`indices`) in upstream's order of labels."""
     return tuple(CHAIN_LABELS[index] for index in indices)
 
 
@@ -278,27 +302,14 @@ def _set_seed(seed: int) -> None:
     torch.manual_seed(seed + 1)
 
 
-def _generators() -> tuple:
-    import torch
-
-    return np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-
-
-def _restore(generators: tuple) -> None:
-    import torch
-
-    np.random.set_state(generators[0])  # noqa: NPY002
-    torch.set_rng_state(generators[1])
-
-
 @contextmanager
 def generators_kept() -> Iterator[None]:
     """Leave the process's random number generators as they were found."""
-    before = _generators()
+    before = generators()
     try:
         yield
     finally:
-        _restore(before)
+        restore_generators(before)
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from openfoldpp.config import Settings
 from openfoldpp.errors import ConfigError, InputError
 from openfoldpp.inference import options as command_line
 from openfoldpp.inference.fasta import parse_sequence_argument, read_target
-from openfoldpp.inference.pipeline import Pipeline, generators_kept, use_default_weights
+from openfoldpp.inference.pipeline import generators_kept, settle
 from openfoldpp.inference.prediction import Prediction
+from openfoldpp.inference.script import make_pipeline
 from openfoldpp.types import Target
-from openfoldpp.upstream.model import count_models
+from openfoldpp.upstream.model import weights_files
 
 # What these flags ask for is done by methods of the prediction.
 _NOT_HERE = ("--out", "--output_dir", "--output_postfix", "--cif_output", "--relax", "--subtract_plddt")
@@ -67,9 +68,9 @@ def predict(
         target = parse_sequence_argument(target, tag=tag)
     elif not isinstance(target, Target):
         raise InputError(f"target is a {type(target).__name__}: expected a sequence, a Path or a Target")
-    use_default_weights(options)
-    if count_models(options.openfold_checkpoint_path, options.jax_param_path) > 1:
+    settle(options)
+    if len(weights_files(options.openfold_checkpoint_path, options.jax_param_path)) > 1:
         raise InputError("several weights files are given: predict() runs one, call it once for each")
-    pipeline = Pipeline(options, host, seed)
+    pipeline = make_pipeline(options, host, seed)
     with generators_kept():
         return pipeline.predict(target, next(pipeline.models()))

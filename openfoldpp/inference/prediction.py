@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openfoldpp.errors import RelaxationError
 from openfoldpp.types import Output, Target
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from openfoldpp.inference.staging import Staging
     from openfoldpp.inference.structure import Structure
 
 
@@ -30,6 +32,10 @@ class Prediction:
         Upstream's own object where its model predicted, else None.
     seconds : dict of str to float
         Time of each step.
+    staging : Staging or None
+        Files that upstream's own script has written for it, where that ran.
+    relaxation_error : RelaxationError or None
+        Why the script could not relax the structure.
     """
 
     target: Target
@@ -37,6 +43,8 @@ class Prediction:
     output: Output
     protein: Any
     seconds: dict[str, float]
+    staging: Staging | None = None
+    relaxation_error: RelaxationError | None = None
 
     def __repr__(self) -> str:
         residues, sure = len(self.target.sequence), float(self.plddt.mean())

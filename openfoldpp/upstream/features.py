@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from datetime import UTC, datetime
+from argparse import Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from openfoldpp.errors import InputError
 from openfoldpp.types import Target
-
-_DATABASES = ("uniref90", "mgnify", "pdb70", "uniclust30", "bfd")
-_TOOLS = ("jackhmmer", "hhblits", "hhsearch", "kalign")
-_DEBIAN_PACKAGES = {"jackhmmer": "hmmer", "hhblits": "hhsuite", "hhsearch": "hhsuite", "kalign": "kalign"}
-
-
-def add_data_options(parser: ArgumentParser) -> None:
-    """Add to a parser the data flags of upstream's ``scripts/utils.py``, which the PyPI release lacks."""
-    group = parser.add_argument_group("alignments and templates (upstream's flags)")
-    for name in _DATABASES:
-        group.add_argument(f"--{name}_database_path", metavar="PATH", help=f"{name} database to search")
-    for name in _TOOLS:
-        group.add_argument(f"--{name}_binary_path", metavar="FILE", default=f"/usr/bin/{name}")
-    group.add_argument(
-        "--max_template_date",
-        type=_date,
-        metavar="YYYY-MM-DD",
-        default=f"{datetime.now(UTC):%Y-%m-%d}",
-        help="newer templates are left out",
-    )
-    group.add_argument("--obsolete_pdbs_path", metavar="FILE", help="replacements of obsolete PDB entries")
-    group.add_argument("--release_dates_path", metavar="FILE", help="release dates of PDB entries")
-
-
-def searches_databases(options: Namespace) -> bool:
-    """Say whether the options give a database and no precomputed alignments."""
-    given = any(getattr(options, f"{name}_database_path") for name in _DATABASES)
-    return given and options.use_precomputed_alignments is None
+from openfoldpp.upstream.databases import (
+    DATABASES,
+    TOOLS,
+    check_databases,
+    require_program,
+    searches_databases,
+)
 
 
 def raw_features(target: Target, options: Namespace, config) -> dict[str, Any]:
@@ -128,18 +106,10 @@ def _refusing_featurizer(base: type) -> type:
             # Upstream aligns anew where the sequence of a hit is not in its mmCIF file; only then is kalign
             # needed, and a hit that cannot be aligned is skipped.
             if any("Could not align old template" in error for error in result.errors):
-                _require_program("kalign", self._kalign_binary_path, "a template whose sequence has changed")
+                require_program("kalign", self._kalign_binary_path, "a template whose sequence has changed")
             return result
 
     return Featurizer
-
-
-def _require_program(tool: str, path: str, what: str) -> None:
-    if shutil.which(path) is None:
-        raise InputError(
-            f"--{tool}_binary_path {path}: there is no such program, and {what} needs it. Install it (on "
-            f"Debian and Ubuntu: apt install {_DEBIAN_PACKAGES[tool]}), or give its path."
-        )
 
 
 def _alignment_folder(target: Target, options: Namespace, scratch: Path) -> Path:
@@ -168,9 +138,9 @@ def _search(chain, options: Namespace, folder: Path, scratch: Path) -> None:
     """Search the databases for one chain; the folder appears once all searches are done."""
     from openfold.data import data_pipeline
 
-    _check_databases(options)
-    databases = {f"{name}_database_path": getattr(options, f"{name}_database_path") for name in _DATABASES}
-    tools = {f"{name}_binary_path": getattr(options, f"{name}_binary_path") for name in _TOOLS[:3]}
+    check_databases(options)
+    databases = {f"{name}_database_path": getattr(options, f"{name}_database_path") for name in DATABASES}
+    tools = {f"{name}_binary_path": getattr(options, f"{name}_binary_path") for name in TOOLS[:3]}
     fasta = scratch / f"{chain.tag}.fasta"
     fasta.write_text(f">{chain.tag}\n{chain.sequence}")
     partial = folder.with_name(f".{folder.name}.partial")
@@ -188,43 +158,3 @@ def _search(chain, options: Namespace, folder: Path, scratch: Path) -> None:
             f"the databases could not be searched for chain {chain.tag}: {' '.join(str(error).split())}"
         ) from error
     partial.rename(folder)
-
-
-def _check_databases(options: Namespace) -> None:
-    """Refuse what upstream would ignore, and what it would find missing only after a search of hours."""
-    given = {name: getattr(options, f"{name}_database_path") for name in _DATABASES}
-    small_bfd = options.preset == "reduced_dbs"
-    if given["pdb70"] and not given["uniref90"]:
-        raise InputError(
-            "--pdb70_database_path is searched with the hits of --uniref90_database_path: give both"
-        )
-    if given["uniclust30"] and (small_bfd or not given["bfd"]):
-        raise InputError(
-            "--uniclust30_database_path is searched together with the full BFD: give --bfd_database_path and "
-            "--preset full_dbs as well"
-        )
-    tools = {
-        "uniref90": "jackhmmer",
-        "mgnify": "jackhmmer",
-        "bfd": "jackhmmer" if small_bfd else "hhblits",
-        "uniclust30": "hhblits",
-        "pdb70": "hhsearch",
-    }
-    for name, path in given.items():
-        if path is None:
-            continue
-        _require_program(
-            tools[name], getattr(options, f"{tools[name]}_binary_path"), f"--{name}_database_path"
-        )
-        # hhblits and hhsearch databases are several files, given by the beginning of their names.
-        path = Path(path)
-        if not path.exists() and (tools[name] == "jackhmmer" or not any(path.parent.glob(f"{path.name}*"))):
-            raise InputError(f"--{name}_database_path {path}: there is no such database")
-
-
-def _date(text: str) -> str:
-    try:
-        datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a date: expected YYYY-MM-DD") from None
-    return text

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openfoldpp.errors import CheckpointError, InputError, RelaxationError
+from openfoldpp.errors import CheckpointError, InputError
 from openfoldpp.types import Target
 from openfoldpp.upstream import seams
 from openfoldpp.upstream.checkpoints import load_jax_parameters, load_parameters, read_checkpoint
 
-# A seam has one handler: two threads must not run upstream's model at once.
-_one_run = threading.Lock()
+#: A seam has one handler: two threads must not run upstream's model at once.
+one_run = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,6 @@ class LoadedModel:
 
     model: Any
     name: str
-
-
-def model_config(preset: str):
-    """Make upstream's configuration of a preset (an ``ml_collections.ConfigDict``).
-
-    Raises
-    ------
-    InputError
-        Upstream knows no such preset.
-    """
-    from openfold import config
-
-    try:
-        return config.model_config(preset)
-    except ValueError as error:
-        raise InputError(
-            f"--config_preset {preset}: {error}; expected model_1 to model_5 or model_1_ptm to model_5_ptm"
-        ) from error
 
 
 def load_models(
@@ -90,26 +72,44 @@ def load_models(
     """
     from openfold.model.model import AlphaFold
 
-    _require_device(device)
-    names = [path.stem for path in (*_paths(jax_parameters), *_paths(checkpoints))]
+    require_device(device)
+    for path, jax in weights_files(checkpoints, jax_parameters):
+        if jax:
+            model = AlphaFold(config).eval()
+            load_jax_parameters(model, path, preset=preset)
+        else:
+            parameters = read_checkpoint(path)
+            model = AlphaFold(config).eval()
+            load_parameters(model, parameters, path=path, preset=preset)
+        yield LoadedModel(model.to(device), path.stem)
+
+
+def weights_files(checkpoints: str | None, jax_parameters: str | None) -> list[tuple[Path, bool]]:
+    """List the weights that the options name, in upstream's order.
+
+    Parameters
+    ----------
+    checkpoints, jax_parameters : str or None
+        Paths of ``.pt`` and of ``.npz`` files, several separated by commas.
+
+    Returns
+    -------
+    list of (pathlib.Path, bool)
+        Each file, and whether it holds JAX parameters.
+
+    Raises
+    ------
+    CheckpointError
+        Two of several files have one name, which is that of their output folder.
+    """
+    found = [(path, True) for path in _paths(jax_parameters)]
+    found += [(path, False) for path in _paths(checkpoints)]
+    names = [path.stem for path, _ in found]
     if len(set(names)) < len(names):
         raise CheckpointError(
             f"the weights files {', '.join(names)} need different names, which name their output folders"
         )
-    for path in _paths(jax_parameters):
-        model = AlphaFold(config).eval()
-        load_jax_parameters(model, path, preset=preset)
-        yield LoadedModel(model.to(device), path.stem)
-    for path in _paths(checkpoints):
-        parameters = read_checkpoint(path)
-        model = AlphaFold(config).eval()
-        load_parameters(model, parameters, path=path, preset=preset)
-        yield LoadedModel(model.to(device), path.stem)
-
-
-def count_models(checkpoints: str | None, jax_parameters: str | None) -> int:
-    """Count the files that :func:`load_models` would load for these `checkpoints` and `jax_parameters`."""
-    return len(_paths(checkpoints)) + len(_paths(jax_parameters))
+    return found
 
 
 def process_features(raw: dict[str, Any], config, device: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def process_features(raw: dict[str, Any], config, device: str) -> dict[str, Any]
     import torch
     from openfold.data.feature_pipeline import FeaturePipeline
 
-    with _quiet_upstream():
+    with quiet_upstream():
         processed = FeaturePipeline(config.data).process_features(raw, mode="predict")
     return {key: torch.as_tensor(value, device=device) for key, value in processed.items()}
 
@@ -171,9 +171,9 @@ def run_model(
     measured: dict[str, float] = {}
     with (
         torch.no_grad(),
-        _quiet_upstream(),
-        _heard(model, batch["aatype"].shape[-1], on_step),
-        _one_run,
+        quiet_upstream(),
+        heard(model, batch["aatype"].shape[-1], on_step),
+        one_run,
         seams.installed({seams.TIMINGS: measured.update}, version),
     ):
         output = script_utils.run_model(model, batch, target.tag, "")
@@ -231,66 +231,8 @@ def protein_to_pdb(protein) -> str:
     return upstream_protein.to_pdb(protein)
 
 
-def relax(protein, config, device: str) -> str:
-    """Relax a structure with OpenMM through upstream's ``AmberRelaxation``.
-
-    Parameters
-    ----------
-    protein : openfold.np.protein.Protein
-        All heavy atoms of every residue.
-    config : ml_collections.ConfigDict
-        Its ``relax`` part is used.
-    device : str
-        A torch device name. OpenMM's CUDA platform is used for ``cuda`` and ``cuda:N``, else its CPU one.
-
-    Returns
-    -------
-    str
-        PDB text with hydrogens; upstream labels its chains A, B, ...
-
-    Raises
-    ------
-    RelaxationError
-        OpenMM could not relax this structure.
-    """
-    from openfold.np.relax.relax import AmberRelaxation
-
-    _require_every_heavy_atom(protein)
-    with _quiet_upstream():
-        try:
-            relaxer = AmberRelaxation(use_gpu=device.startswith("cuda"), **config.relax)
-            text, _, _ = relaxer.process(prot=protein)
-        except (ValueError, RuntimeError, AssertionError, KeyError) as error:
-            raise _relaxation_error(
-                f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            ) from error
-    return text
-
-
-def _require_every_heavy_atom(protein) -> None:
-    """Refuse what upstream would find out only after the work, by an assertion over arrays."""
-    import numpy as np
-    from openfold.np import residue_constants
-
-    missing = np.argwhere(residue_constants.STANDARD_ATOM_MASK[protein.aatype] > protein.atom_mask)
-    if len(missing):
-        residue, atom = missing[0]
-        name = residue_constants.restype_1to3[residue_constants.restypes[protein.aatype[residue]]]
-        raise _relaxation_error(
-            f"every heavy atom is needed, and {len(missing)} are missing, the first is "
-            f"{residue_constants.atom_types[atom]} of {name} {protein.residue_index[residue]} in chain "
-            f"{protein.chain_index[residue] + 1}"
-        )
-
-
-def _relaxation_error(reason: str) -> RelaxationError:
-    return RelaxationError(
-        f"relaxation failed ({reason}); the unrelaxed structure is written. --skip_relaxation leaves this "
-        "step out."
-    )
-
-
-def _require_device(device: str) -> None:
+def require_device(device: str) -> None:
+    """Raise :class:`InputError` where torch has no such `device`."""
     import torch
 
     try:
@@ -301,24 +243,12 @@ def _require_device(device: str) -> None:
         ) from error
 
 
-def _require_cuda_platform() -> None:
-    import openmm
-
-    names = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
-    if "CUDA" not in names:
-        raise RelaxationError(
-            f"relaxation on a GPU needs OpenMM with its CUDA platform, and this one has {', '.join(names)}; "
-            "the unrelaxed structure is written. Install it with `pip install openmm[cuda12]`, or leave this "
-            "step out with --skip_relaxation."
-        )
-
-
 def _paths(comma_separated: str | None) -> list[Path]:
     return [Path(path) for path in (comma_separated or "").split(",") if path]
 
 
 @contextmanager
-def _heard(model, iterations: int, on_step: Callable[[float], None]) -> Iterator[None]:
+def heard(model, iterations: int, on_step: Callable[[float], None]) -> Iterator[None]:
     """Hear of every trunk block through torch's forward hooks."""
     blocks = list(model.evoformer.blocks)
     done = 0
@@ -337,7 +267,7 @@ def _heard(model, iterations: int, on_step: Callable[[float], None]) -> Iterator
 
 
 @contextmanager
-def _quiet_upstream() -> Iterator[None]:
+def quiet_upstream() -> Iterator[None]:
     """Silence upstream's log lines of progress, and what today's torch and numpy warn about in its code.
 
     The run reports its own progress, by target and fraction; upstream's warnings and errors are kept.

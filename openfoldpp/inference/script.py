@@ -1,0 +1,260 @@
+"""OpenFold 2 with weights: upstream's own script, once for each target, on a folder with that one FASTA.
+
+The script keeps its arguments, features, model and files. Around it, the model is loaded once and kept,
+the seed is set for each target, finished files move into the output folder, and a target that fails does
+not stop the next.
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from openfoldpp.errors import InputError, UpstreamError
+from openfoldpp.inference.options import script_arguments, weights_given
+from openfoldpp.inference.pipeline import Pipeline, chain_labels
+from openfoldpp.inference.prediction import Prediction
+from openfoldpp.inference.staging import Staging, keep_alignments, staging
+from openfoldpp.plugins.manager import PluginHost
+from openfoldpp.types import Output, Target
+from openfoldpp.upstream import locate, schema
+from openfoldpp.upstream.alignments import check_alignments
+from openfoldpp.upstream.databases import check_databases_of_2, searches_databases
+from openfoldpp.upstream.model import weights_files
+from openfoldpp.upstream.script import Hooks, KeptModel, ScriptResult, run_script
+
+
+def make_pipeline(
+    options: Namespace, host: PluginHost, seed: int = 0, *, writes_files: bool = False
+) -> Pipeline:
+    """Make the pipeline that the options call for.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        As :func:`openfoldpp.inference.pipeline.settle` leaves them.
+    host : PluginHost
+        The plugins whose hooks are called.
+    seed : int
+        Of the random numbers that the model's features draw.
+    writes_files : bool
+        Whether upstream's files are wanted, not the prediction alone.
+
+    Returns
+    -------
+    Pipeline
+        A :class:`ScriptPipeline` where there are weights and OpenFold 2 is in use.
+    """
+    if weights_given(options) and locate(options.openfold_home).version.startswith("2."):
+        return ScriptPipeline(options, host, seed, writes_files=writes_files)
+    return Pipeline(options, host, seed)
+
+
+@dataclass
+class ScriptModel:
+    """One weights file, and its model once the script has loaded it.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file.
+    jax : bool
+        Whether it holds JAX parameters.
+    kept : KeptModel
+        The model between two executions of the script.
+    """
+
+    path: Path
+    jax: bool
+    kept: KeptModel = field(default_factory=KeptModel)
+
+    @property
+    def name(self) -> str:
+        """What the folder of its outputs is called, where there are several."""
+        return self.path.stem
+
+
+class ScriptPipeline(Pipeline):
+    """Predict targets with OpenFold 2's own script.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        From :func:`openfoldpp.inference.options.parse`.
+    host : PluginHost
+        The plugins whose hooks are called.
+    seed : int
+        Set by the script for each target.
+    writes_files : bool
+        Whether the script's files are wanted: it then relaxes the structure if the options say so, and works
+        in a folder on the file system of the output folder.
+    """
+
+    def __init__(self, options: Namespace, host: PluginHost, seed: int = 0, *, writes_files: bool = False):
+        super().__init__(options, host, seed)
+        self._folder = Path(options.output_dir) if writes_files else None
+
+    def models(self) -> Iterator[ScriptModel]:
+        """Yield each weights file; its model is loaded by the script, with the first target."""
+        options = self.options
+        for path, jax in weights_files(options.openfold_checkpoint_path, options.jax_param_path):
+            yield ScriptModel(path, jax)
+
+    def predict(
+        self,
+        target: Target,
+        loaded: Any = None,
+        *,
+        on_step: Callable[[str, float], None] = lambda phase, fraction: None,
+    ) -> Prediction:
+        """Predict one `target` with the `loaded` weights, telling `on_step`; see :meth:`Pipeline.predict`."""
+        with self.predicted(target, loaded, on_step=on_step) as prediction:
+            return replace(prediction, staging=None)
+
+    @contextmanager
+    def predicted(
+        self,
+        target: Target,
+        loaded: Any = None,
+        *,
+        on_step: Callable[[str, float], None] = lambda phase, fraction: None,
+    ) -> Iterator[Prediction]:
+        """Predict one target; the script's files are there while the context lasts.
+
+        Parameters
+        ----------
+        target : Target
+            The chains.
+        loaded : ScriptModel
+            From :meth:`models`.
+        on_step : callable
+            Called with the phase and the fraction of it that is done.
+
+        Yields
+        ------
+        Prediction
+            With its ``staging``.
+        """
+        options = self.options
+        _require_chains(target, options.config_preset)
+        installation = self.activate()
+        on_step("features", 0.0)
+        start = time.perf_counter()
+        with staging(target, self._folder) as folder:
+            features = self.host.call("make_features", target=target, options=options)
+            arguments = script_arguments(
+                options,
+                installation.version,
+                fasta_dir=folder.fasta_dir,
+                templates=folder.templates,
+                output_dir=folder.output_dir,
+                alignments=self._alignments(folder, features is not None),
+                weights=("--jax_param_path" if loaded.jax else "--openfold_checkpoint_path", loaded.path),
+                relax=self._script_relaxes,
+                seed=self.seed,
+            )
+            hooks = Hooks(
+                configure=self._configure,
+                predict=lambda model, batch: self.host.call(
+                    "predict", model=model, batch=batch, target=target
+                ),
+                on_step=on_step,
+                on_alignments=lambda chain: keep_alignments(chain, Path(options.output_dir)),
+                features=features,
+            )
+            result = run_script(
+                installation,
+                arguments,
+                hooks,
+                loaded.kept,
+                preset=options.config_preset,
+                experiment_config=options.experiment_config_json,
+                seed=self.seed,
+            )
+            self._config = result.config
+            seconds = dict(result.seconds)
+            seconds["features"] = time.perf_counter() - start - sum(seconds.values())
+            prediction = self._prediction(target, loaded, result, installation.version, seconds)
+            yield replace(prediction, staging=folder, relaxation_error=result.relaxation_error)
+
+    @property
+    def _script_relaxes(self) -> bool:
+        return not self.options.skip_relaxation and self._folder is not None
+
+    def _configure(self, config) -> None:
+        self.host.call("configure", config=config, options=self.options)
+
+    def _alignments(self, folder: Staging, made: bool) -> Path | None:
+        """Return the folder of alignments; None where the script is to search the databases."""
+        options, target = self.options, folder.target
+        preset = options.config_preset
+        multimer = "multimer" in preset
+        if made:
+            return folder.without_alignments(paired=multimer)
+        if options.use_precomputed_alignments is not None:
+            given = Path(options.use_precomputed_alignments)
+            check_alignments(given, target, preset)
+            return given
+        if searches_databases(options):
+            kept = Path(options.output_dir) / "alignments"
+            if all((kept / chain.tag).is_dir() for chain in target.chains):
+                check_alignments(kept, target, preset)
+                return kept
+            check_databases_of_2(options)
+            return None
+        if preset.startswith("seq") or options.use_single_seq_mode:
+            raise InputError(
+                f"target {target.tag!r}: {preset} reads an embedding of each sequence, and there is none. "
+                "Make them with OpenFold's scripts/precompute_embeddings.py, and give their folder with "
+                "--use_precomputed_alignments DIR (DIR/TAG/TAG.pt)"
+            )
+        return folder.without_alignments(paired=multimer)
+
+    def _prediction(
+        self, target: Target, loaded: ScriptModel, result: ScriptResult, version: str, seconds: dict
+    ) -> Prediction:
+        target = _in_upstreams_order(target, self.options.config_preset)
+        _require_same_residues(target, result)
+        by = "a plugin" if result.plugin_predicted else f"OpenFold {version} {loaded.name}"
+        output = Output(
+            result.output,
+            source=by,
+            chain_ids=chain_labels(dict.fromkeys(map(int, result.protein.chain_index))),
+            provenance={
+                path: "not stated by the plugin" if result.plugin_predicted else "predicted"
+                for path, _ in schema.flatten(result.output)
+            },
+        )
+        return Prediction(target, self.options.config_preset, output, result.protein, seconds)
+
+
+def _require_chains(target: Target, preset: str) -> None:
+    """Refuse what upstream's script would skip with a line in its log."""
+    if len(target.chains) > 1 and "multimer" not in preset:
+        raise InputError(
+            f"target {target.tag!r} has {len(target.chains)} chains, and OpenFold 2 predicts one with "
+            f"--config_preset {preset}: choose a multimer preset, such as model_1_multimer_v3 with "
+            "--jax_param_path params_model_1_multimer_v3.npz, or give each chain a file of its own"
+        )
+
+
+def _in_upstreams_order(target: Target, preset: str) -> Target:
+    """Put equal chains next to each other, where the first of them is, as the multimer features do."""
+    if "multimer" not in preset:
+        return target
+    order = list(dict.fromkeys(chain.sequence for chain in target.chains))
+    return replace(target, chains=tuple(sorted(target.chains, key=lambda c: order.index(c.sequence))))
+
+
+def _require_same_residues(target: Target, result: ScriptResult) -> None:
+    n_res = len(result.protein.aatype)
+    if n_res != len(target.sequence):
+        raise UpstreamError(
+            f"target {target.tag!r} has {len(target.sequence)} residues, and the output {n_res}: the "
+            "features were made of another sequence"
+        )
