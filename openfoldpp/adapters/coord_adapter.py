@@ -30,6 +30,7 @@ _UNKNOWABLE = {
     "single": _NO_NETWORK,
     "sm/states": _NO_NETWORK,
     "sm/single": _NO_NETWORK,
+    "num_recycles": "filled: 0, as no network was run",
     "masked_msa_logits": "filled: zeros, all residues alike; no sequence profile was predicted",
     "experimentally_resolved_logits": "filled: zeros, probability one half; not predicted",
 }
@@ -44,9 +45,10 @@ class CoordAdapter:
     Parameters
     ----------
     preset : str, optional
-        The configuration preset whose output is imitated. One with ``ptm`` has aligned errors.
+        The configuration preset whose output is imitated. One with ``ptm``, and any multimer's, has aligned
+        errors; a multimer's has scores of the interfaces as well.
     version : str, optional
-        The OpenFold release whose output is imitated.
+        The OpenFold release whose output is imitated: ``"0.0.1"``, ``"2.0.0"``, ``"2.1.0"`` or ``"2.2.0"``.
 
     Attributes
     ----------
@@ -70,7 +72,7 @@ class CoordAdapter:
     'filled: not predicted'
     """
 
-    def __init__(self, preset: str = "model_1_ptm", version: str = "0.0.1"):
+    def __init__(self, preset: str = "model_1_ptm", version: str = schemas.DEFAULT_VERSION):
         self.schema = schemas.load(version, preset)
 
     def output(
@@ -139,7 +141,7 @@ class CoordAdapter:
         n_res = len(given.residue_type)
         parts = self._structure_parts(given)
         parts |= self._lddt_parts(plddt, plddt_logits, n_res)
-        parts |= self._aligned_error_parts(pae, tm_logits, n_res)
+        parts |= self._aligned_error_parts(pae, tm_logits, given.chain_index)
         leaves, provenance = {}, {}
         for path, leaf in self.schema.leaves.items():
             leaves[path], provenance[path] = self._leaf(path, leaf, parts, n_res)
@@ -175,18 +177,22 @@ class CoordAdapter:
         bonded = torsions.peptide_bonds(xyz, mask, given.chain_index, given.residue_index)
         angles = torsions.torsion_angles(xyz, mask, kind, bonded)
         backbone = frames.backbone_frames(xyz, mask)
-        tensor7 = backbone.to_tensor7()
+        groups = frames.rigid_group_frames(backbone, angles.sin_cos, kind)
+        # Multimers' frames are matrices, all others' a quaternion and an origin.
+        as_matrices = self.schema.leaves["final_affine_tensor"].dims[-1] == 4
+        affine = _matrices(backbone) if as_matrices else backbone.to_tensor7()
         by_frame = "derived: from N, CA and C (AlphaFold 2 supplement, algorithm 21)"
         by_angle = "derived: torsion angles of the atoms; 0 where one is missing"
         return {
             "final_atom_positions": (xyz, "; ".join([_PREDICTED, *given.notes])),
             "final_atom_mask": (mask, "derived: the atoms that were given"),
-            "final_affine_tensor": (tensor7, by_frame),
-            "sm/frames": (tensor7, f"{by_frame}, the same for all blocks"),
+            "final_affine_tensor": (affine, by_frame),
+            "sm/frames": (affine, f"{by_frame}, the same for all blocks"),
             "sm/sidechain_frames": (
-                frames.rigid_group_frames(backbone, angles.sin_cos, kind),
+                groups,
                 "derived: sm/frames and sm/angles with ideal local geometry (algorithm 24)",
             ),
+            "asym_id": (given.chain_index + 1, "derived: chains numbered from 1, in the given order"),
             "sm/unnormalized_angles": (angles.sin_cos, by_angle),
             "sm/angles": (angles.sin_cos, by_angle),
             "sm/positions": (
@@ -230,8 +236,9 @@ class CoordAdapter:
             "lddt_logits": (confidence.encode_in_bins(values, centers), encoded),
         }
 
-    def _aligned_error_parts(self, pae, tm_logits, n_res: int) -> _Parts:
-        """Make PAE, its logits and the TM-score that they imply; nothing for a preset that has none."""
+    def _aligned_error_parts(self, pae, tm_logits, chain_index: np.ndarray) -> _Parts:
+        """Make PAE, its logits and the TM-scores that they imply; nothing for a preset that has none."""
+        n_res = len(chain_index)
         if "tm_logits" not in self.schema.leaves:
             if pae is not None or tm_logits is not None:
                 name = "pae" if pae is not None else "tm_logits"
@@ -262,13 +269,34 @@ class CoordAdapter:
                 encoded, derived = "derived: pae on the two bins about it", "derived: from tm_logits"
             logits = confidence.encode_in_bins(error, centers)
             _, probabilities = confidence.expected_pae(logits)
-        return {
+        tm_score = confidence.predicted_tm_score(logits)
+        parts = {
             "tm_logits": (logits, encoded),
-            "predicted_tm_score": (confidence.predicted_tm_score(logits), derived),
+            # One value under two names: that of 0.0.1 and that of 2.x.
+            "predicted_tm_score": (tm_score, derived),
+            "ptm_score": (tm_score, derived),
             "aligned_confidence_probs": (probabilities, derived),
             "predicted_aligned_error": (error, origin),
             "max_predicted_aligned_error": (centers[-1], "derived: centre of the last bin of aligned error"),
         }
+        if "iptm_score" in self.schema.leaves:
+            interface = confidence.interface_tm_score(probabilities, chain_index)
+            weighted = confidence.IPTM_WEIGHT * interface + confidence.PTM_WEIGHT * tm_score
+            alone = "; 0, as there is one chain" if chain_index[-1] == chain_index[0] else ""
+            parts["iptm_score"] = (interface, derived + alone)
+            parts["weighted_ptm_score"] = (
+                weighted,
+                f"{derived}, {confidence.IPTM_WEIGHT} of iptm_score and {confidence.PTM_WEIGHT} of ptm_score",
+            )
+        return parts
+
+
+def _matrices(backbone: frames.BackboneFrames) -> np.ndarray:
+    """Frames as homogeneous matrices, ``[N_res, 4, 4]``, local to global."""
+    matrices = np.tile(np.eye(4), (len(backbone.origins), 1, 1))
+    matrices[:, :3, :3] = backbone.rotations
+    matrices[:, :3, 3] = backbone.origins
+    return matrices
 
 
 def _finite(name: str, array, shape: tuple[int, ...]) -> np.ndarray:

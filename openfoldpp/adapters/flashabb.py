@@ -41,14 +41,19 @@ class FvFeatures(dict):
         Whether the target's first chain is the heavy one.
     preset : str
         Of ``--config_preset``: whose schema the output has.
+    version : str
+        Release whose schema it has: that of the OpenFold in use.
     device : str
         Of ``--model_device``.
     """
 
-    def __init__(self, features: dict[str, Any], *, heavy_first: bool, preset: str, device: str):
+    def __init__(
+        self, features: dict[str, Any], *, heavy_first: bool, preset: str, version: str, device: str
+    ):
         super().__init__(features)
         self.heavy_first = heavy_first
         self.preset = preset
+        self.version = version
         self.device = device
 
 
@@ -70,14 +75,19 @@ class FlashABBPlugin:
             If it is not; the message says why and what would serve it.
         MissingDependencyError
             If anarcii is not installed.
+        UpstreamError
+            If the OpenFold that is named cannot be used.
         """
         if options.openfold_checkpoint_path or options.jax_param_path:
             return None
+        from openfoldpp.upstream import schema
+
         first, _ = _fv(target)
         return FvFeatures(
             sequence_features(target, ri_gap=options.multimer_ri_gap),
             heavy_first=first.is_heavy,
             preset=options.config_preset,
+            version=schema.output_version(options.openfold_home),
             device=options.model_device,
         )
 
@@ -101,7 +111,7 @@ class FlashABBPlugin:
         order = np.arange(len(heavy) + len(light))
         if not batch.heavy_first:
             order = np.roll(order, len(light))
-        return CoordAdapter(preset=batch.preset).output(
+        return CoordAdapter(batch.preset, batch.version).output(
             prediction.coords[order],
             ":".join(sequences),
             mask=prediction.mask[order],

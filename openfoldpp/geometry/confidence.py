@@ -15,6 +15,9 @@ from openfoldpp import _native
 NO_PROBABILITY: float = -100.0
 #: Width of a bin of aligned error, angstrom: upstream's 62 steps between 0 and 31.
 PAE_BIN_WIDTH: float = 0.5
+#: Parts of the interface's and of the whole prediction's TM-score in the confidence of a multimer
+#: (AlphaFold-Multimer, Evans et al. 2021).
+IPTM_WEIGHT, PTM_WEIGHT = 0.8, 0.2
 #: First and last inner edge of upstream's distogram bins, angstrom.
 DISTOGRAM_EDGES: tuple[float, float] = (2.3125, 21.6875)
 #: Standard deviation, angstrom, of a distance that is read off a structure. About the error of a good
@@ -135,6 +138,31 @@ def predicted_tm_score(logits: np.ndarray) -> float:
         The first two axes differ in length.
     """
     return _native.coords.predicted_tm_score(logits, pae_bin_centers(np.shape(logits)[-1]))
+
+
+def interface_tm_score(probabilities: np.ndarray, chain_index: np.ndarray) -> float:
+    """Predicted TM-score of the interfaces between chains (ipTM of AlphaFold-Multimer), 0 to 1.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray
+        ``[N_res, N_res, bins]``, of aligned errors, from :func:`expected_pae`.
+    chain_index : numpy.ndarray
+        int ``[N_res]``: only pairs of residues of different chains count.
+
+    Returns
+    -------
+    float
+        The best over alignment frames, the pTM of Evans et al. 2021 restricted to pairs across chains; the
+        length is that of all chains, and counts as 19 below that. 0 where there is one chain, as upstream
+        has it.
+    """
+    length = max(len(chain_index), 19)
+    d0 = 1.24 * np.cbrt(length - 15) - 1.8
+    tm_of_bin = 1 / (1 + (pae_bin_centers(probabilities.shape[-1]) / d0) ** 2)
+    across = chain_index[:, None] != chain_index
+    terms = np.where(across, probabilities @ tm_of_bin.astype(probabilities.dtype), 0)
+    return float((terms.sum(axis=1) / np.maximum(across.sum(axis=1), 1)).max())
 
 
 def distogram_logits(points: np.ndarray, known: np.ndarray, bins: int = 64) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The shape of an OpenFold output pickle: path, dtype and dimensions of every array in it.
 
 The snapshots in ``schemas/`` are data, one file for each release and preset, made from runs of
-upstream's own code (``pytest tests/upstream/test_schema.py --update-snapshots``) and compared with
-such runs by the same test. Whoever needs the keys of an output asks here; no list of keys stands in
-code.
+upstream's own code (``pytest tests/upstream/test_schema.py --update-snapshots``, for OpenFold 2 with
+``-m upstream`` and OPENFOLD_HOME) and compared with such runs by the same test. Whoever needs the keys of
+an output asks here; no list of keys stands in code.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from openfoldpp.errors import SchemaError, UpstreamError
-from openfoldpp.upstream.locate import Installation
+from openfoldpp.errors import OpenFoldNotFoundError, SchemaError, UpstreamError
+from openfoldpp.upstream.locate import Installation, locate
 
-#: The release whose schema an output has where OpenFold itself is not run.
+#: The release whose schema an output has where there is no OpenFold.
 DEFAULT_VERSION = "0.0.1"
 
 #: A dimension that a run may choose, by its symbol; any other dimension is a fixed number.
@@ -66,6 +67,35 @@ def available() -> list[tuple[str, str]]:
     ]
 
 
+def versions() -> list[str]:
+    """List the releases that have snapshots, oldest first."""
+    return sorted({version for version, _ in available()}, key=_numbers)
+
+
+def presets(version: str) -> list[str]:
+    """List the presets of a release that have snapshots, sorted.
+
+    Parameters
+    ----------
+    version : str
+        The OpenFold release, for example ``"0.0.1"``.
+
+    Returns
+    -------
+    list of str
+        Never empty.
+
+    Raises
+    ------
+    SchemaError
+        There is no snapshot of this release; the message lists those that exist.
+    """
+    found = [preset for release, preset in available() if release == version]
+    if not found:
+        raise SchemaError(f"no output schema of OpenFold {version}. There are: {', '.join(versions())}.")
+    return found
+
+
 def require_release(installation: Installation) -> Installation:
     """Return the installation where its release has snapshots.
 
@@ -84,13 +114,37 @@ def require_release(installation: Installation) -> Installation:
     UpstreamError
         What this release writes is not known; the message names those that are.
     """
-    releases = sorted({version for version, _ in available()})
-    if installation.version not in releases:
+    if installation.version not in versions():
         raise UpstreamError(
-            f"{installation.reason} This version of openfoldpp runs OpenFold {', '.join(releases)}: install "
-            "it with `openfoldpp install-openfold`, and leave --openfold_home and OPENFOLD_HOME out"
+            f"{installation.reason} This version of openfoldpp runs OpenFold {', '.join(versions())}: name a "
+            "checkout of one with --openfold_home DIR, or install 0.0.1 with `openfoldpp install-openfold` "
+            "and leave --openfold_home and OPENFOLD_HOME out"
         )
     return installation
+
+
+def output_version(home: Path | None = None) -> str:
+    """Name the release whose schema an output has: that of the OpenFold that a run would use.
+
+    Parameters
+    ----------
+    home : pathlib.Path, optional
+        What ``--openfold_home`` was given; see :func:`openfoldpp.upstream.locate`.
+
+    Returns
+    -------
+    str
+        :data:`DEFAULT_VERSION` where there is no OpenFold: coordinates need none.
+
+    Raises
+    ------
+    UpstreamError
+        If the OpenFold that is named cannot be used.
+    """
+    try:
+        return require_release(locate(home)).version
+    except OpenFoldNotFoundError:
+        return DEFAULT_VERSION
 
 
 @cache
@@ -112,16 +166,14 @@ def load(version: str, preset: str) -> Schema:
     Raises
     ------
     SchemaError
-        There is no snapshot of this pair; the message lists those that exist.
+        There is no snapshot of this pair; the message lists the release's presets.
     """
-    file = _snapshots() / version / f"{preset}.json"
-    if not file.is_file():
-        known = ", ".join(f"{p} ({v})" for v, p in available())
+    known = presets(version)
+    if preset not in known:
         raise SchemaError(
-            f"no output schema for preset {preset!r} of OpenFold {version}. There are: {known}. "
-            "Choose one of these presets."
+            f"no output schema for preset {preset!r} of OpenFold {version}. There are: {', '.join(known)}."
         )
-    data = json.loads(file.read_text())
+    data = json.loads((_snapshots() / version / f"{preset}.json").read_text())
     leaves = {path: Leaf(entry["dtype"], tuple(entry["dims"])) for path, entry in data["leaves"].items()}
     return Schema(version, preset, leaves)
 
@@ -142,8 +194,10 @@ def describe(output: Mapping[str, Any]) -> dict[str, Leaf]:
     Raises
     ------
     SchemaError
-        Something in it is neither an array nor a mapping.
+        It is not a mapping, or something in it is neither an array nor a mapping.
     """
+    if not isinstance(output, Mapping):
+        raise SchemaError(f"a {type(output).__name__}, expected a dictionary of arrays")
     return {path: Leaf(_dtype_name(path, value), tuple(value.shape)) for path, value in flatten(output)}
 
 
@@ -216,6 +270,10 @@ def check(output: Mapping[str, Any], schema: Schema) -> None:
 
 def _snapshots():
     return resources.files("openfoldpp.upstream") / "schemas"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _dtype_name(path: str, value: Any) -> str:

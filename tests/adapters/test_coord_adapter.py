@@ -43,11 +43,15 @@ def atom14():
     return xyz
 
 
-@pytest.mark.parametrize(("version", "preset"), schema.available())
+# Presets of the same layout are made by the same code: one of each.
+LAYOUTS = {tuple(schema.load(*pair).leaves.items()): pair for pair in schema.available()}.values()
+
+
+@pytest.mark.parametrize(("version", "preset"), LAYOUTS)
 @pytest.mark.parametrize("predicted", [True, False])
 def test_output_fits_every_schema_and_says_where_each_value_is_from(atom14, version, preset, predicted):
-    with_pae = predicted and preset.endswith("ptm")
     adapter = CoordAdapter(preset, version)
+    with_pae = predicted and "tm_logits" in adapter.schema.leaves
     output = adapter.output(
         atom14,
         SEQUENCE,
@@ -111,7 +115,8 @@ def upstream_check(upstream, output):
     logits = torch.tensor(output["tm_logits"])
     for key, value in upstream.loss.compute_predicted_aligned_error(logits).items():
         np.testing.assert_allclose(value, output[key], atol=1e-4)
-    assert upstream.loss.compute_tm(logits).item() == pytest.approx(output["predicted_tm_score"], abs=1e-4)
+    score = output["predicted_tm_score" if "predicted_tm_score" in output else "ptm_score"]
+    assert upstream.loss.compute_tm(logits).item() == pytest.approx(score, abs=1e-4)
 
 
 def test_confidence_given_as_values(upstream, adapter, atom14):
@@ -189,6 +194,71 @@ def test_aligned_errors_need_a_preset_that_has_them(atom14, name):
     assert "tm_logits" not in adapter.output(atom14, SEQUENCE)
     with pytest.raises(InputError, match=f"{name}: given, but the output of model_1 has no aligned errors"):
         adapter.output(atom14, SEQUENCE, **{name: np.ones((N_RES, N_RES))})
+
+
+@pytest.fixture
+def multimer():
+    return CoordAdapter("model_1_multimer_v3", "2.2.0")
+
+
+def test_frames_of_a_multimer_are_matrices(upstream, adapter, multimer, atom14):
+    expected = adapter.output(atom14, SEQUENCE)["final_affine_tensor"]
+    frames = multimer.output(atom14, SEQUENCE)["sm"]["frames"]
+    matrices = upstream.rigid.Rigid.from_tensor_7(torch.tensor(expected)).to_tensor_4x4()
+    for block in frames:
+        np.testing.assert_allclose(block, matrices, atol=1e-5)
+
+
+def test_a_multimer_has_scores_of_its_interfaces(multimer, atom14):
+    # Certain within each chain, less so across: what the interfaces' score is about.
+    chain = np.repeat([1, 2, 3], [5, 7, 9])
+    pae = np.where(chain[:, None] == chain, 0.25, 8.25)
+    output = multimer.output(atom14, SEQUENCE, pae=pae)
+    assert output["asym_id"].tolist() == chain.tolist()
+    d0 = 1.24 * (N_RES - 15) ** (1 / 3) - 1.8
+    across, within = 1 / (1 + (8.25 / d0) ** 2), 1 / (1 + (0.25 / d0) ** 2)
+    assert output["iptm_score"] == pytest.approx(across, rel=1e-4)
+    # The longest chain's residues have the best mean over all others.
+    assert output["ptm_score"] == pytest.approx((9 * within + 12 * across) / N_RES, rel=1e-4)
+    weighted = 0.8 * output["iptm_score"] + 0.2 * output["ptm_score"]
+    assert output["weighted_ptm_score"] == pytest.approx(weighted)
+    assert output.provenance["iptm_score"] == "derived: from tm_logits"
+
+
+def test_one_chain_has_no_interface(multimer, atom14):
+    output = multimer.output(atom14, SEQUENCE.replace(":", ""), pae=np.ones((N_RES, N_RES)))
+    assert output["iptm_score"] == 0
+    assert output["weighted_ptm_score"] == pytest.approx(0.2 * output["ptm_score"])
+    assert output.provenance["iptm_score"].endswith("; 0, as there is one chain")
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize("given", ["logits", "pae", "nothing"])
+@pytest.mark.parametrize("sequence", [SEQUENCE, SEQUENCE.replace(":", "")])
+def test_scores_of_a_multimer_are_those_of_upstreams_heads(upstream, multimer, atom14, given, sequence):
+    rng = np.random.default_rng(3)
+    confidences = {
+        "logits": {"tm_logits": rng.normal(scale=3, size=(N_RES, N_RES, 64)).astype(np.float32)},
+        "pae": {"pae": rng.uniform(0, 31, (N_RES, N_RES))},
+        "nothing": {},
+    }
+    output = multimer.output(atom14, sequence, **confidences[given])
+    upstream_check(upstream, output)
+    from openfold.config import model_config
+
+    head = model_config("model_1_multimer_v3").model.heads.tm
+    logits, chains = torch.tensor(output["tm_logits"]), torch.tensor(output["asym_id"])
+    interface = upstream.loss.compute_tm(logits, asym_id=chains, interface=True, **head).item()
+    whole = upstream.loss.compute_tm(logits, **head).item()
+    assert output["iptm_score"] == pytest.approx(interface, abs=1e-5)
+    weighted = head.iptm_weight * interface + head.ptm_weight * whole
+    assert output["weighted_ptm_score"] == pytest.approx(weighted, abs=1e-5)
+
+
+def test_no_network_ran_for_coordinates(atom14):
+    output = CoordAdapter("seq_model_esm1b_ptm", "2.0.0").output(atom14, SEQUENCE)
+    assert output["num_recycles"] == 0
+    assert output.provenance["num_recycles"] == "filled: 0, as no network was run"
 
 
 def test_what_nobody_knows_is_zero(adapter, atom14):

@@ -42,6 +42,7 @@ def make_options(**changed):
         "multimer_ri_gap": 200,
         "config_preset": "model_1_ptm",
         "model_device": "cpu",
+        "openfold_home": None,
     }
     return Namespace(**(given | changed))
 
@@ -87,6 +88,21 @@ def test_light_first_gives_the_same_in_the_order_of_the_target(heavy_first, ligh
 def test_the_preset_decides_the_schema(heavy_first):
     assert "predicted_aligned_error" in heavy_first
     assert "predicted_aligned_error" not in predict(make_target(VH, VL), config_preset="model_1")
+
+
+def test_the_openfold_in_use_decides_the_schema(heavy_first, tmp_path):
+    # The files by which a checkout of 2.2.0 is told.
+    for name in ("__init__", "config", "model/model", "data/mmcif_parsing", "np/residue_constants"):
+        file = tmp_path / "openfold" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (tmp_path / "scripts").mkdir()
+    for name in ("run_pretrained_openfold.py", "scripts/utils.py"):
+        (tmp_path / name).touch()
+    (tmp_path / "setup.py").write_text("name='openfold',\nversion='2.2.0',\n")
+    output = predict(make_target(VH, VL), openfold_home=tmp_path)
+    assert output["num_recycles"] == 0
+    assert output["ptm_score"] == heavy_first["predicted_tm_score"]
 
 
 def test_two_residues_around_a_domain_are_served(heavy_first):

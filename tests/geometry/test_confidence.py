@@ -22,6 +22,26 @@ def test_expectations_are_upstreams(upstream, n_res):
     assert confidence.predicted_tm_score(errors) == pytest.approx(tm, abs=1e-5)
 
 
+@pytest.mark.parametrize("lengths", [(5, 7, 1), (20, 13)])
+def test_interface_score_is_the_best_mean_over_pairs_across_chains(lengths):
+    n_res = sum(lengths)
+    logits = np.random.default_rng(n_res).normal(scale=3, size=(n_res, n_res, 64)).astype(np.float32)
+    _, probabilities = confidence.expected_pae(logits)
+    chain = np.repeat(np.arange(len(lengths)), lengths)
+    centers = np.arange(64) * 0.5 + 0.25
+    d0 = 1.24 * (max(n_res, 19) - 15) ** (1 / 3) - 1.8
+    per_residue = [
+        np.mean(
+            [probabilities[i, j] @ (1 / (1 + (centers / d0) ** 2)) for j in np.flatnonzero(chain != chain[i])]
+        )
+        for i in range(n_res)
+    ]
+    score = confidence.interface_tm_score(probabilities, chain)
+    assert score == pytest.approx(max(per_residue), abs=1e-6)
+    assert 0.01 < score < 1
+    assert confidence.interface_tm_score(probabilities, np.zeros(n_res, int)) == 0
+
+
 @pytest.mark.parametrize("centers", [confidence.plddt_bin_centers(), confidence.pae_bin_centers()])
 def test_encoding_has_the_value_as_its_expectation(centers):
     values = np.concatenate(

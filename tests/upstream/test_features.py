@@ -35,6 +35,7 @@ def options(tmp_path):
             "multimer_ri_gap": 200,
             "cpus": 1,
             "preset": "full_dbs",
+            "config_preset": "model_1",
             "output_dir": str(tmp_path / "out"),
         }
         common |= {"use_precomputed_alignments": None, "template_mmcif_dir": None}
@@ -57,7 +58,8 @@ def test_every_preset_makes_a_batch(preset, options):
     assert batch["aatype"].shape == (43, 4)
     assert batch["msa_feat"].shape[1:] == (43, 49, 4)
     # Presets 3 to 5 were trained without templates.
-    assert ("template_aatype" in batch) == (preset[:7] in ("model_1", "model_2"))
+    without = ("model_3", "model_4", "model_5", "finetuning_no_templ")
+    assert ("template_aatype" in batch) != preset.startswith(without)
 
 
 def test_the_gap_separates_the_chains(options):
@@ -71,7 +73,7 @@ def test_the_gap_separates_the_chains(options):
 
 def test_a_folder_without_the_chains_alignments_is_named(options, tmp_path):
     (tmp_path / "chain1").mkdir()
-    with pytest.raises(InputError, match=r"--use_precomputed_alignments .* has no folder for chain2"):
+    with pytest.raises(InputError, match=r"alignments folder .* has no folder for chain2"):
         raw_features(
             target(HEAVY, LIGHT),
             options(use_precomputed_alignments=str(tmp_path)),
