@@ -83,7 +83,8 @@ def to_pdb(structure: Structure, *, remarks: Iterable[str] = ()) -> str:
             number = structure.residue_number[last]
             lines.append(f"TER   {serial:>5}      {structure.names[last]:>3} {label}{number:>4}".ljust(80))
             serial += 1
-    return "\n".join([*lines, "END", ""])
+    # Of a record that is not as wide as a card, Biopython says that it does not know it.
+    return "\n".join([*lines, "END".ljust(80), ""])
 
 
 def _atom_line(structure: Structure, residue: int, atom: int, serial: int) -> str:
