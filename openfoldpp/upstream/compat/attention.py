@@ -78,8 +78,9 @@ RECORDS = (
             Mend(module, during=_supplied, names=_names)
             for module in ("openfold.utils.kernel.attention_core", "openfold.model.structure_module")
         ),
-        supplies="openfoldpp's softmax; CUDA tensors go to the extension where it was built for them",
-        upstream_issue=None,
+        breaks="the compiled extension has to be built, and serves CUDA alone: no prediction on a CPU",
+        supplies="openfoldpp's softmax and its gradient; CUDA tensors go to the extension where it was built",
+        upstream_issue="#131, #213, #257, #259, #293, #340, #445, #451",
         drop_when="OpenFold imports the extension only for CUDA tensors",
     ),
 )

@@ -1,79 +1,26 @@
-"""Names that moved or went away in numpy, Biopython, Lightning and torch."""
+"""Names that moved or went away in Biopython, Lightning and FlashAttention."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from openfoldpp.errors import MissingDependencyError
-from openfoldpp.upstream.compat.overlay import Overlay, attribute_supplied, module_supplied
-from openfoldpp.upstream.compat.record import ALL_RELEASES, Mend, Record
+from openfoldpp.upstream.compat.overlay import attribute_supplied, module_supplied
+from openfoldpp.upstream.compat.record import ALL_RELEASES, Mend, Record, reads
 from openfoldpp.upstream.locate import Installation
-
-
-def _reads(installation: Installation, file: str, text: str) -> bool:
-    path = installation.package / file
-    return path.is_file() and text in path.read_text(encoding="utf-8")
-
-
-# numpy ------------------------------------------------------------------------------------------------
-
-
-def _numpy_object_probe(installation: Installation) -> str | None:
-    import numpy as np
-
-    if "object" in vars(np) or not _reads(installation, "data/templates.py", "np.object,"):
-        return None
-    return f"openfold.data.templates reads np.object at import, which numpy {np.__version__} does not have"
-
-
-def _numpy_object() -> AbstractContextManager:
-    import numpy as np
-
-    return attribute_supplied(np, "object", object)
-
-
-def _numpy_bool_probe(installation: Installation) -> str | None:
-    import numpy as np
-
-    # numpy 2 has its own np.bool; 1.24 to 1.26 have none.
-    if "bool" in vars(np) or not _reads(installation, "np/relax/utils.py", "np.bool)"):
-        return None
-    return f"relaxation uses np.bool, which numpy {np.__version__} does not have"
-
-
-def _numpy_bool(module: ModuleType) -> dict[str, Any]:
-    return {"np": Overlay(module.np, bool=bool)}
-
-
-def _numpy_array_probe(installation: Installation) -> str | None:
-    import numpy as np
-
-    if int(np.__version__.partition(".")[0]) < 2 or not _reads(installation, "utils/loss.py", "np.array(x)"):
-        return None
-    return f"the violation check calls np.array on tensors, which numpy {np.__version__} warns about"
-
-
-def _numpy_array(module: ModuleType) -> dict[str, Any]:
-    numpy = module.np
-
-    def array(value: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(value, module.torch.Tensor):
-            value = value.numpy()  # as torch's own __array__ does; np.array then copies
-        return numpy.array(value, *args, **kwargs)
-
-    return {"np": Overlay(numpy, array=array)}
-
 
 # Biopython --------------------------------------------------------------------------------------------
 
 
 def _scopdata_probe(installation: Installation) -> str | None:
-    if not _reads(installation, "data/mmcif_parsing.py", "import SCOPData"):
+    if not reads(installation, "data/mmcif_parsing.py", "import SCOPData"):
         return None
     if importlib.util.find_spec("Bio") is None or importlib.util.find_spec("Bio.Data.SCOPData") is not None:
         return None
@@ -90,8 +37,9 @@ def _scopdata() -> AbstractContextManager:
 # Lightning --------------------------------------------------------------------------------------------
 
 
-def _lightning_file(name: str) -> Path | None:
-    spec = importlib.util.find_spec("pytorch_lightning")
+def _file_of(package: str, name: str) -> Path | None:
+    """Return a file of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
     file = Path(spec.submodule_search_locations[0]) / name
@@ -99,11 +47,11 @@ def _lightning_file(name: str) -> Path | None:
 
 
 def _deepspeed_probe(installation: Installation) -> str | None:
-    if not _reads(installation, "utils/script_utils.py", "pytorch_lightning.utilities.deepspeed"):
+    if not reads(installation, "utils/script_utils.py", "pytorch_lightning.utilities.deepspeed"):
         return None
     if importlib.util.find_spec("pytorch_lightning") is None:
         return "openfold.utils.script_utils imports pytorch_lightning, which is not installed"
-    if _lightning_file("utilities/deepspeed.py") is None:
+    if _file_of("pytorch_lightning", "utilities/deepspeed.py") is None:
         return "pytorch_lightning.utilities.deepspeed is gone from the installed Lightning"
     return None
 
@@ -123,11 +71,11 @@ def _deepspeed() -> AbstractContextManager:
 
 
 def _seed_probe(installation: Installation) -> str | None:
-    if not _reads(installation, "utils/seed.py", "pytorch_lightning.utilities.seed"):
+    if not reads(installation, "utils/seed.py", "pytorch_lightning.utilities.seed"):
         return None
     if importlib.util.find_spec("pytorch_lightning") is None:
         return "openfold.utils.seed imports pytorch_lightning, which is not installed"
-    file = _lightning_file("utilities/seed.py")
+    file = _file_of("pytorch_lightning", "utilities/seed.py")
     if file is None or "seed_everything" not in file.read_text(encoding="utf-8"):
         return "seed_everything moved from pytorch_lightning.utilities.seed to pytorch_lightning"
     return None
@@ -147,69 +95,58 @@ def _seed() -> AbstractContextManager:
     return module_supplied("pytorch_lightning.utilities.seed", seed_everything=seed_everything)
 
 
-# torch ------------------------------------------------------------------------------------------------
+# FlashAttention ---------------------------------------------------------------------------------------
+
+_FLASH = "flash_attn_unpadded_kvpacked_func"
+_FLASH_2 = "flash_attn_varlen_kvpacked_func"
 
 
-def _torch_load_probe(installation: Installation) -> str | None:
-    if not _reads(installation, "utils/script_utils.py", "torch.load(ckpt_path)"):
+def _flash_probe(installation: Installation) -> str | None:
+    if not reads(installation, "model/primitives.py", _FLASH):
         return None
-    return (
-        "checkpoints are read with torch.load without map_location, so one saved on a GPU fails on a machine "
-        "without, and before torch 2.6 without weights_only"
-    )
+    file = _file_of("flash_attn", "flash_attn_interface.py")
+    if file is None or _FLASH_2 not in (text := file.read_text(encoding="utf-8")) or _FLASH in text:
+        return None
+    return f"openfold.model.primitives imports {_FLASH}, which FlashAttention 2 calls {_FLASH_2}"
 
 
-def _torch_load(module: ModuleType) -> dict[str, Any]:
-    torch = module.torch
+@contextmanager
+def _flash() -> Iterator[None]:
+    interface = importlib.import_module("flash_attn.flash_attn_interface")
+    with ExitStack() as stack:
+        stack.enter_context(attribute_supplied(interface, _FLASH, getattr(interface, _FLASH_2)))
+        if importlib.util.find_spec("flash_attn.flash_attention") is None:
+            # 0.0.1 imports this class, and does nothing with it.
+            stack.enter_context(module_supplied("flash_attn.flash_attention", FlashAttention=None))
+        yield
 
-    def load(file: Any, **kwargs: Any) -> Any:
-        return torch.load(file, **{"map_location": "cpu", "weights_only": True, **kwargs})
 
-    return {"torch": Overlay(torch, load=load)}
+def _four_values(module: ModuleType) -> dict[str, Any]:
+    unpad_input = module.unpad_input
+
+    def first_four(*args: Any, **kwargs: Any) -> tuple:
+        return tuple(unpad_input(*args, **kwargs)[:4])  # later releases return a fifth
+
+    return {"unpad_input": first_four}
 
 
 RECORDS = (
-    Record(
-        name="numpy.object",
-        versions=("0.0.1",),
-        probe=_numpy_object_probe,
-        mends=(Mend("openfold.data.templates", during=_numpy_object),),
-        supplies="np.object while openfold.data.templates is imported; not afterwards",
-        upstream_issue="mended in OpenFold 2.0.0",
-        drop_when="OpenFold 0.0.1 is no longer supported",
-    ),
-    Record(
-        name="numpy.bool",
-        versions=("0.0.1",),
-        probe=_numpy_bool_probe,
-        mends=(Mend("openfold.np.relax.utils", names=_numpy_bool),),
-        supplies="np.bool as openfold.np.relax.utils sees numpy; numpy itself is not touched",
-        upstream_issue="mended in OpenFold 2.0.0",
-        drop_when="OpenFold 0.0.1 or numpy 1 is no longer supported",
-    ),
-    Record(
-        name="numpy.array of a tensor",
-        versions=ALL_RELEASES,
-        probe=_numpy_array_probe,
-        mends=(Mend("openfold.utils.loss", names=_numpy_array),),
-        supplies="np.array as openfold.utils.loss sees it takes tensors; numpy itself is not touched",
-        upstream_issue=None,
-        drop_when="torch.Tensor.__array__ takes the argument `copy` that numpy 2 hands it",
-    ),
     Record(
         name="Bio.Data.SCOPData",
         versions=("0.0.1", "2.0.0"),
         probe=_scopdata_probe,
         mends=(Mend("openfold.data.mmcif_parsing", during=_scopdata),),
+        breaks="Biopython 1.82 dropped `Bio.Data.SCOPData`: importing openfold fails",
         supplies="the table of three-letter codes from Bio.Data.PDBData, as OpenFold 2.2.0 uses it",
-        upstream_issue="mended in OpenFold 2.1.0",
-        drop_when="OpenFold 0.0.1 and 2.0.0 are no longer supported",
+        upstream_issue=None,
+        drop_when="0.0.1 and 2.0.0 are no longer supported (2.1.0 mended it)",
     ),
     Record(
         name="pytorch_lightning.utilities.deepspeed",
         versions=ALL_RELEASES,
         probe=_deepspeed_probe,
         mends=(Mend("openfold.utils.script_utils", during=_deepspeed),),
+        breaks="Lightning, a training package, has to be installed for a prediction",
         supplies="a converter that says what to install when a DeepSpeed checkpoint is given",
         upstream_issue=None,
         drop_when="OpenFold imports Lightning only where a DeepSpeed checkpoint is read",
@@ -219,17 +156,19 @@ RECORDS = (
         versions=("0.0.1", "2.0.0"),
         probe=_seed_probe,
         mends=(Mend("openfold.utils.seed", during=_seed),),
-        supplies="seed_everything from where Lightning 2 has it; without Lightning, an error that says so",
-        upstream_issue="the module is gone in OpenFold 2.1.0",
-        drop_when="OpenFold 0.0.1 and 2.0.0 are no longer supported",
+        breaks="Lightning 2 moved `seed_everything`: importing openfold fails",
+        supplies="`seed_everything` from where Lightning 2 has it; without Lightning, an error that says so",
+        upstream_issue="#418",
+        drop_when="0.0.1 and 2.0.0 are no longer supported (2.1.0 has no such module)",
     ),
     Record(
-        name="torch.load",
-        versions=ALL_RELEASES,
-        probe=_torch_load_probe,
-        mends=(Mend("openfold.utils.script_utils", names=_torch_load),),
-        supplies="map_location='cpu' (the model is moved to its device afterwards) and weights_only=True",
-        upstream_issue=None,
-        drop_when="OpenFold passes both itself",
+        name=f"flash_attn.{_FLASH}",
+        versions=("0.0.1", "2.0.0", "2.1.0"),
+        probe=_flash_probe,
+        mends=(Mend("openfold.model.primitives", during=_flash, names=_four_values),),
+        breaks=f"FlashAttention 2 renamed `{_FLASH}`: where it is installed, importing openfold fails",
+        supplies="the function by its former name, and the four values of `unpad_input` that are expected",
+        upstream_issue="#454, #534",
+        drop_when="0.0.1, 2.0.0 and 2.1.0 are no longer supported (2.2.0 mended it)",
     ),
 )

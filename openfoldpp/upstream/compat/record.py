@@ -11,11 +11,12 @@ from typing import Any
 from openfoldpp.upstream.locate import SUPPORTED, Installation
 
 ALL_RELEASES = SUPPORTED
+TWO = tuple(release for release in SUPPORTED if release.startswith("2."))
 
 
 @dataclass(frozen=True)
 class Mend:
-    """How one module of openfold is helped.
+    """How one module of an OpenFold checkout is helped.
 
     Attributes
     ----------
@@ -25,7 +26,8 @@ class Mend:
         Returns a context manager that is open only while that module's code is executed at import; for
         names that the module looks up then, in packages that are not ours to change for longer.
     names : callable, optional
-        Takes the imported module; returns the names that are replaced in it, and only in it.
+        Takes the imported module; returns the names that are replaced in it, and only in it. A dotted name
+        leads into a class or a function of the module: ``"Reader.read"``, ``"gather.__code__"``.
     """
 
     module: str
@@ -48,10 +50,12 @@ class Record:
         metadata; never imports openfold.
     mends : tuple of Mend
         What is done.
+    breaks : str
+        What happens without it, with which package, in words.
     supplies : str
-        What that gives, in words.
+        What it gives, in words.
     upstream_issue : str or None
-        The commit or release of OpenFold that mended it, where there is one.
+        Issues and pull requests of OpenFold about it, ``"#131, #445"``, where any are known.
     drop_when : str
         When this record can be deleted.
     """
@@ -60,6 +64,7 @@ class Record:
     versions: tuple[str, ...]
     probe: Callable[[Installation], str | None]
     mends: tuple[Mend, ...]
+    breaks: str
     supplies: str
     upstream_issue: str | None
     drop_when: str
@@ -79,3 +84,24 @@ class Applied:
 
     record: Record
     reason: str
+
+
+def reads(installation: Installation, file: str, text: str) -> bool:
+    """Say whether a file of the ``openfold`` package is there and has `text` in it.
+
+    Parameters
+    ----------
+    installation : Installation
+        The OpenFold that is looked at.
+    file : str
+        Path below the package folder.
+    text : str
+        What is looked for.
+
+    Returns
+    -------
+    bool
+        False where there is no such file.
+    """
+    path = installation.package / file
+    return path.is_file() and text in path.read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ def test_records_are_complete():
         assert set(record.versions) <= set(SUPPORTED), record.name
         assert record.mends, record.name
         assert all(mend.during or mend.names for mend in record.mends), record.name
+        assert record.breaks, record.name
         assert record.supplies, record.name
         assert record.drop_when, record.name
 

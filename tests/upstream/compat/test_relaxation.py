@@ -82,7 +82,8 @@ def bare_openfold(tmp_path, active):
 def test_stereo_chemical_props(bare_openfold, active, package_of, records):
     record = records["stereo_chemical_props.txt"]
     assert "is absent from" in record.probe(bare_openfold)
-    assert record.probe(active) is None
+    has_table = (active.package / "resources" / "stereo_chemical_props.txt").is_file()
+    assert (record.probe(active) is None) == has_table
     with package_of(bare_openfold.root):
         hooks = sys.meta_path[:]
         sys.meta_path[:] = [hook for hook in hooks if not isinstance(hook, MendingFinder)]
@@ -111,7 +112,10 @@ def test_stereo_chemical_props(bare_openfold, active, package_of, records):
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="read_text does not warn")
 def test_read_text_does_not_warn(imported, reason):
-    assert "deprecated" in reason("importlib.resources.read_text")
+    why = reason("importlib.resources.read_text")
+    if why is None:
+        pytest.skip("this OpenFold lacks the table, and the record that supplies it reads it itself")
+    assert "deprecated" in why
     with imported("openfold.np.residue_constants") as module, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         plain = module.load_stereo_chemical_props()
