@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,11 +30,14 @@ class Settings:
     backend : str
         ``OPENFOLDPP_BACKEND``: ``native``, ``cuda`` or ``torch`` forces every op to that backend; ``auto``,
         the default, takes the first that supports the arguments.
+    memory_limit_gib : float or None
+        ``OPENFOLDPP_MEMORY_LIMIT_GIB``: GiB that a prediction may use, instead of what is found to be free.
     """
 
     num_threads: int | None = None
     simd: str | None = None
     backend: str = "auto"
+    memory_limit_gib: float | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -78,6 +82,16 @@ def _positive_integer(text: str) -> int:
     return int(text)
 
 
+def _positive_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError("expected a number of GiB above 0, such as 16 or 1.5")
+    return number
+
+
 def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -91,4 +105,5 @@ _VARIABLES: dict[str, tuple[str, Callable]] = {
     "OPENFOLDPP_NUM_THREADS": ("num_threads", _positive_integer),
     "OPENFOLDPP_SIMD": ("simd", _one_of(SIMD_LEVELS)),
     "OPENFOLDPP_BACKEND": ("backend", _one_of(BACKENDS)),
+    "OPENFOLDPP_MEMORY_LIMIT_GIB": ("memory_limit_gib", _positive_number),
 }

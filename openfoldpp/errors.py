@@ -30,6 +30,14 @@ class UnsupportedTargetError(InputError):
     """A readable target that the chosen predictor does not serve; the message says what would."""
 
 
+class InsufficientMemoryError(InputError):
+    """A target needs more memory than there is; the message says how much, and what would help."""
+
+
+class DiskFullError(OpenFoldPPError):
+    """A file could not be written for want of space; nothing of it was left."""
+
+
 class MissingDependencyError(OpenFoldPPError):
     """An optional package is not installed; the message has the command that installs it."""
 
