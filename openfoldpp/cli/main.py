@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from openfoldpp.cli.doctor import doctor
+from openfoldpp.cli.export import export
 from openfoldpp.cli.install_openfold import install_openfold
 from openfoldpp.cli.plugins import plugins
 from openfoldpp.cli.predict import predict
@@ -41,5 +43,7 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 )(predict)
 app.command()(plugins)
+app.command()(doctor)
+app.command()(export)
 app.command()(install_openfold)
 app.add_typer(schema, name="schema")
