@@ -12,22 +12,29 @@ import json
 import os
 import pickle
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from openfoldpp.errors import DiskFullError
 from openfoldpp.pickles import read_pickle
 
-__all__ = ["atomic_write", "read_pickle", "write_json", "write_pickle", "write_text"]
+__all__ = ["atomic_write", "explain_os_error", "read_pickle", "write_json", "write_pickle", "write_text"]
+
+# No space on the disk, none left of the user's share of it, a file larger than the system lets it be.
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 # Folders on some network file systems cannot be synchronised; the file itself has been by then.
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(
+    path: str | os.PathLike[str], mode: str = "wb", *, size: Callable[[], int] | None = None
+) -> Iterator[IO[Any]]:
     r"""Open a temporary file that takes the name ``path`` once the block ends without an error.
 
     Parameters
@@ -36,6 +43,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         Final name. A symbolic link is followed. A file that is there is replaced as a whole.
     mode : {"wb", "w"}
         Binary, or text in UTF-8 with ``\n`` line ends.
+    size : callable, optional
+        Returns how many bytes are to be written; asked only to say so where the disk is full.
 
     Yields
     ------
@@ -46,27 +55,69 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     ------
     ValueError
         ``mode`` is neither ``"wb"`` nor ``"w"``.
+    DiskFullError
+        There is no space for it.
     OSError
-        The folder is missing or not writable, or the disk is full.
+        The folder is missing or not writable.
     """
     if mode not in ("wb", "w"):
         raise ValueError(f"mode is {mode!r}: expected 'wb' or 'w'")
     final = Path(os.path.realpath(path))
     # Not derived from the final name, which may already be as long as the file system allows.
     temporary = final.with_name(f".openfoldpp-{secrets.token_hex(8)}.tmp")
-    # os.open with 0o666 leaves the permissions to the umask, as a plain open() would.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
+        # os.open with 0o666 leaves the permissions to the umask, as a plain open() would.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
         with os.fdopen(descriptor, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(final)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno not in _NO_SPACE:
+            raise
+        needed = f"it needs {size():,} bytes, and" if size else "the disk has"
+        raise DiskFullError(
+            f"{final}: {error.strerror}; {needed} {_free(final.parent)} are free. Nothing of this file was "
+            f"left. {_MORE_SPACE}"
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(final.parent)
+
+
+_MORE_SPACE = "Free some space, or give another --output_dir."
+
+
+def _free(folder: Path) -> str:
+    return f"{shutil.disk_usage(folder).free:,} bytes"
+
+
+def explain_os_error(error: OSError) -> str:
+    """Say in a line what a file operation could not do: the file, the reason, and what would help.
+
+    Parameters
+    ----------
+    error : OSError
+        From reading or writing a file, by us or by a library.
+
+    Returns
+    -------
+    str
+        For a message.
+    """
+    name = f"{error.filename}: " if error.filename is not None else ""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in _NO_SPACE:
+        folder = Path(error.filename).parent if isinstance(error.filename, str) else None
+        free = f" ({_free(folder)} are free there)" if folder is not None and folder.is_dir() else ""
+        return f"{name}{reason}{free}. {_MORE_SPACE}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{name}{reason}. Change its permissions, or give another --output_dir."
+    return f"cannot read or write: {name}{reason}"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -90,7 +141,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     text : str
         Written with its line ends as they are.
     """
-    with atomic_write(path, "w") as file:
+    with atomic_write(path, "w", size=lambda: len(text.encode())) as file:
         file.write(text)
 
 
@@ -133,8 +184,25 @@ def write_pickle(path: str | os.PathLike[str], value: Any) -> None:
         Mappings that subclass ``dict`` (:class:`openfoldpp.types.Output`) are written as plain ``dict``,
         so that readers need none of our classes; arrays are written C-contiguous.
     """
-    with atomic_write(path) as file:
-        pickle.dump(_plain(value), file, protocol=pickle.HIGHEST_PROTOCOL)
+    plain = _plain(value)
+    with atomic_write(path, size=lambda: _pickled_bytes(plain)) as file:
+        pickle.dump(plain, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def _pickled_bytes(value: Any) -> int:
+    """Count the bytes of a pickle without keeping them."""
+
+    class Counter:
+        total = 0
+
+        def write(self, data: Any) -> int:
+            size = memoryview(data).nbytes
+            self.total += size
+            return size
+
+    counter = Counter()
+    pickle.dump(value, counter, protocol=pickle.HIGHEST_PROTOCOL)
+    return counter.total
 
 
 def _plain(value: Any) -> Any:

@@ -125,7 +125,8 @@ class ProgressEvent:
     Attributes
     ----------
     phase : str
-        ``"load"``, ``"features"``, ``"predict"``, ``"write"``, ``"relax"``, ``"done"`` or ``"failed"``.
+        ``"load"``, ``"features"``, ``"trace"``, ``"predict"``, ``"relax"``, ``"write"``, ``"done"`` or
+        ``"failed"``.
     fraction : float
         Of the whole run, 0 to 1.
     target : Target or None

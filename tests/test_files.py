@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import pickle
+import resource
 import stat
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,7 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openfoldpp.files import atomic_write, read_pickle, write_json, write_pickle, write_text
+from openfoldpp.errors import DiskFullError
+from openfoldpp.files import (
+    atomic_write,
+    explain_os_error,
+    read_pickle,
+    write_json,
+    write_pickle,
+    write_text,
+)
 from openfoldpp.types import Output
 
 
@@ -98,6 +107,51 @@ def test_atomic_write_takes_the_longest_name(tmp_path):
 def test_atomic_write_into_a_missing_folder_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_text(tmp_path / "missing" / "a.txt", "x")
+
+
+@pytest.fixture
+def largest_file():
+    """Let no file grow beyond some bytes: what a full disk does, for every user and file system."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("write", [write_pickle, write_json, write_text])
+def test_where_there_is_no_space_the_file_and_its_size_are_named_and_nothing_is_left(
+    write, tmp_path, largest_file
+):
+    value = "x" * 100_000 if write is write_text else {"a": np.arange(30_000)}
+    write(tmp_path / "whole", value)
+    size = (tmp_path / "whole").stat().st_size
+    largest_file(4096)
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(DiskFullError) as caught:
+        write(tmp_path / "a", value)
+    assert str(caught.value).startswith(f"{tmp_path / 'a'}: File too large; it needs {size:,} bytes, and ")
+    assert "give another --output_dir" in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "whole"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "{}/x"),
+            ["{}/x: No space", "bytes are free there"],
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), ["No space left on device. Free some space"]),
+        (PermissionError(errno.EACCES, "Permission denied", "{}/x"), ["{}/x: Permission denied. Change its"]),
+        (OSError(errno.EIO, "Input/output error", "x"), ["cannot read or write: x: Input/output error"]),
+        (OSError("odd"), ["cannot read or write: odd"]),
+    ],
+)
+def test_errors_of_files_are_explained(error, words, tmp_path):
+    if error.filename is not None:
+        error.filename = error.filename.replace("{}", str(tmp_path))
+    text = explain_os_error(error)
+    assert all(word.replace("{}", str(tmp_path)) in text for word in words)
 
 
 def test_atomic_write_refuses_append():

@@ -20,10 +20,17 @@ from typing import Any
 
 from openfoldpp.config import Settings
 from openfoldpp.errors import CheckpointError, InputError, OpenFoldNotFoundError, OpenFoldPPError
-from openfoldpp.files import write_json, write_text
+from openfoldpp.files import explain_os_error, write_json, write_text
 from openfoldpp.inference import options as command_line
-from openfoldpp.inference.fasta import FastaInputs
-from openfoldpp.inference.inputs import check_out, check_writable, read_inputs
+from openfoldpp.inference.fasta import FastaInputs, unknown_residues_note
+from openfoldpp.inference.inputs import check_names, check_out, check_writable, read_inputs
+from openfoldpp.inference.interruption import (
+    Interrupted,
+    Interruption,
+    interruptible,
+    interruption_message,
+)
+from openfoldpp.inference.memory import is_out_of_memory, out_of_memory_error
 from openfoldpp.inference.outputs import record_timings, write_prediction, write_protein
 from openfoldpp.inference.pipeline import Pipeline, settle, timed
 from openfoldpp.inference.prediction import Prediction
@@ -34,7 +41,7 @@ from openfoldpp.plugins.manager import PluginHost
 from openfoldpp.types import OutputPaths, ProgressEvent, Target
 from openfoldpp.upstream import locate
 
-# As the shell reports a program that SIGINT ended.
+# As a shell reports a program that SIGINT ended.
 _INTERRUPTED = 130
 
 
@@ -53,20 +60,25 @@ def main(argv: Sequence[str] | None = None, *, program: str, targets: bool = Fal
     Returns
     -------
     int
-        0 where every target was predicted and written, 1 where any failed, 130 after Ctrl-C.
+        0 where every target was predicted and written, 1 where any failed, 130 after Ctrl-C, 143 after
+        SIGTERM.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        Settings.from_environment()
-        options, host = command_line.parse(argv, program=program, targets=targets)
-        run = Run(options, host, read_inputs(options, targets, tag_rule=_tag_rule(options)))
-        return run.execute()
-    except OpenFoldPPError as error:
-        print(f"{program}: {_message(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted; finished targets are in place", file=sys.stderr)
-        return _INTERRUPTED
+    run = None
+    with interruptible() as interruption:
+        try:
+            Settings.from_environment()
+            options, host = command_line.parse(argv, program=program, targets=targets)
+            inputs = read_inputs(options, targets, tag_rule=_tag_rule(options))
+            run = Run(options, host, inputs, interruption=interruption)
+            return run.execute()
+        except OpenFoldPPError as error:
+            print(f"{program}: {_message(error)}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt as error:
+            finished = [result.tag for result in run.results if not result.error] if run else []
+            print(f"{program}: {interruption_message(error, finished)}", file=sys.stderr)
+            return error.exit_code if isinstance(error, Interrupted) else _INTERRUPTED
 
 
 @dataclass
@@ -83,12 +95,15 @@ class Run:
         The targets, and the files that hold none.
     results : list of TargetSummary
         What became of each.
+    interruption : Interruption
+        Heard between two targets.
     """
 
     options: Namespace
     host: PluginHost
     inputs: FastaInputs
     results: list[TargetSummary] = field(default_factory=list)
+    interruption: Interruption = field(default_factory=Interruption)
 
     def __post_init__(self):
         self._told: set[str] = set()
@@ -99,10 +114,15 @@ class Run:
         self._check()
         settle(options)
         weights = command_line.weights_given(options)
+        if weights:
+            for target in self.inputs.targets:
+                self._note(unknown_residues_note(target))
         seed = options.data_random_seed
         if seed is None and weights:
             seed = random.randrange(2**32 - 1)  # noqa: S311
-        pipeline = make_pipeline(options, self.host, seed or 0, writes_files=self._out is None)
+        pipeline = make_pipeline(
+            options, self.host, seed or 0, note=self._note, writes_files=self._out is None
+        )
         self._prepare(pipeline)
         if weights and not options.quiet:
             from openfoldpp.ops import explain
@@ -124,10 +144,17 @@ class Run:
             check_out(self._out, self.inputs, options)
         else:
             check_writable(Path(options.output_dir))
+        check_names(self.inputs, options)
+        for text in self.inputs.notes:
+            self._note(text)
         for flag in ("use_precomputed_alignments", "template_mmcif_dir"):
             folder = getattr(options, flag)
             if folder is not None and not Path(folder).is_dir():
                 raise InputError(f"{flag} {folder}: there is no such folder; correct it, or leave it out")
+
+        templates = options.template_mmcif_dir
+        if templates is not None and not any(Path(templates).glob("*.cif")):
+            self._note(f"template folder {templates} has no .cif file: no templates are used")
 
     def _prepare(self, pipeline: Pipeline) -> None:
         """Find OpenFold and let the plugins edit its configuration.
@@ -141,9 +168,15 @@ class Run:
                 raise
             return
         notes = command_line.check_release(self.options, installation)
-        if not self.options.quiet:
-            print(installation.reason, *notes, sep="\n", file=sys.stderr)
+        for text in (installation.reason, *notes):
+            self._note(text)
         _ = pipeline.config
+
+    def _note(self, text: str | None) -> None:
+        """Say once what is no error; None says nothing."""
+        if text and not self.options.quiet and text not in self._told:
+            self._told.add(text)
+            print(text, file=sys.stderr)
 
     @property
     def _out(self) -> Path | None:
@@ -171,6 +204,7 @@ class Run:
                 if count > 1:
                     directory /= loaded.name
                 for target in targets:
+                    self.interruption.check()
 
                     def on_step(phase, fraction, target=target, done=done):
                         part = {"predict": fraction * predicting, "relax": predicting, "write": predicting}
@@ -245,8 +279,15 @@ class Run:
         except OpenFoldPPError as error:
             return TargetSummary(target.tag, error=_message(error))
         except OSError as error:
-            return TargetSummary(target.tag, error=f"cannot read or write: {error}")
+            self.interruption.check()
+            return TargetSummary(target.tag, error=explain_os_error(error))
         except Exception as error:
+            self.interruption.check()
+            if is_out_of_memory(error):
+                what = f"target {target.tag!r}"
+                n_res, device = len(target.sequence), self.options.model_device
+                error = out_of_memory_error(error, n_res, device=device, what=what)
+                return TargetSummary(target.tag, error=_message(error))
             traceback.print_exc()
             return TargetSummary(target.tag, error=f"{type(error).__name__}: {error}")
         return TargetSummary(

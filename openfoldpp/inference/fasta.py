@@ -10,17 +10,31 @@ On top of upstream's parsing:
 - Where upstream's rule gives two records of a file one tag, the chain is added: the next word of the
   header (where the rule makes ``1ABC`` of both, ``1ABC|H`` and ``1ABC|L`` become ``1ABC_H`` and
   ``1ABC_L``), or a number where that word does not tell them apart.
-- Windows line ends, a byte order mark, blank lines and spaces inside a sequence are accepted. So are
-  lower-case letters, which soft-masking leaves behind; they are read as upper case. A ``*`` at the end
-  of a chain, the stop codon of a translation, is dropped. A last line of ``>`` alone is ignored.
-- Every other character that is not a letter is an error. So are the gaps of an alignment and a ``*`` inside
-  a sequence. The letters B, J, O, U, X and Z are kept: upstream predicts them as unknown residues.
+- Windows line ends, a byte order mark, blank lines and spaces inside a sequence are accepted. A last line of
+  ``>`` alone is ignored.
+
+What becomes of each character of a sequence:
+
+=================== ==============================================================================
+the 20 letters      amino acids
+lower case          read as upper case: soft-masking leaves it behind (upstream stops with an error)
+``B J O U X Z``     kept. Upstream predicts an unknown residue: a gap in the structure, without atoms
+                    (in the row of the MSA, B counts as D, U as C and Z as E). Such a structure cannot be
+                    relaxed. FlashABB refuses them. :func:`unknown_residues_note` says so
+``*``               dropped at the end of a chain, where a translation has its stop codon; elsewhere an error
+``:``               ends a chain
+``-`` ``.``         an error: the gaps of an alignment
+any other           an error: digits, punctuation, letters beyond ASCII, control characters
+=================== ==============================================================================
+
+A target has at least two residues: upstream's features of a single one end in an error of indices.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -31,6 +45,12 @@ from openfoldpp.types import Chain, Target
 
 # What upstream's script looks for in its FASTA folder. A file that is named itself may end in anything.
 FASTA_SUFFIXES = (".fasta", ".fa")
+# What looks like FASTA to a reader and is passed over, as upstream does; she is told.
+_PASSED_OVER = (".faa", ".fas", ".fna", ".seq", ".txt", ".gz", ".zip", ".bz2", ".xz")
+
+#: Letters of no one amino acid: B is D or N, J is I or L, Z is E or Q, O pyrrolysine, U selenocysteine.
+UNKNOWN_LETTERS = "BJOUXZ"
+_FEWEST_RESIDUES = 2
 
 # A file's name may be 255 bytes long; upstream adds preset, postfix and suffix to the tag.
 MAX_TAG_BYTES = 180
@@ -42,6 +62,7 @@ TAG_RULES: dict[str, Callable[[str], str]] = {
     "word_characters": lambda header: re.split(r"\W", header)[0],
 }
 
+_WHAT_TO_GIVE = "give a FASTA file or a folder of them (a sequence has letters alone, and ':' between chains)"
 _HOW_TO_WRITE = "write a line '>NAME' and the amino acid letters on the lines below it"
 
 
@@ -54,10 +75,13 @@ class FastaInputs(NamedTuple):
         Shortest first, as upstream runs them; targets of one length in the order of their files.
     failures : tuple of (Path, InputError)
         Each file that holds no usable target, with the reason. They do not stop the others.
+    notes : tuple of str
+        What the user should know though it is no mistake, such as files of the folder that were passed over.
     """
 
     targets: tuple[Target, ...]
     failures: tuple[tuple[Path, InputError], ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_targets(
@@ -81,13 +105,14 @@ def read_targets(
     Raises
     ------
     InputError
-        A path does not exist, or a folder has no FASTA file.
+        A path does not exist or cannot be read, or a folder has no FASTA file.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     targets: dict[str, Target] = {}
     failures: list[tuple[Path, InputError]] = []
-    for path in _fasta_files([Path(path) for path in paths]):
+    files, notes = _fasta_files([Path(path) for path in paths])
+    for path in files:
         try:
             target = read_target(path, tag_rule=tag_rule)
             name = target.tag.casefold()  # some file systems do not tell upper from lower case
@@ -102,29 +127,87 @@ def read_targets(
         else:
             targets[name] = target
     return FastaInputs(
-        tuple(sorted(targets.values(), key=lambda target: len(target.sequence))), tuple(failures)
+        tuple(sorted(targets.values(), key=lambda target: len(target.sequence))),
+        tuple(failures),
+        tuple(notes),
     )
 
 
-def _fasta_files(paths: list[Path]) -> list[Path]:
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        names = ", ".join(str(path) for path in missing)
-        raise InputError(f"no such file or folder: {names}; give a FASTA file or a folder of them")
-    files: list[Path] = []
+def _fasta_files(paths: list[Path]) -> tuple[list[Path], list[str]]:
+    """Return the files to read, and notes on those passed over."""
+    missing = []
+    listings: list[tuple[Path, list[Path] | None]] = []
     for path in paths:
-        if not path.is_dir():
+        try:
+            folder = stat.S_ISDIR(path.stat().st_mode)
+            listings.append((path, sorted(path.iterdir()) if folder else None))
+        except FileNotFoundError:
+            missing.append(str(path))
+        except (OSError, ValueError) as error:  # no rights, a name too long, a zero byte in it
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{_shortened(str(path))} cannot be read ({reason}); {_WHAT_TO_GIVE}") from error
+    if missing:
+        raise InputError(f"no such file or folder: {', '.join(missing)}; {_WHAT_TO_GIVE}")
+    files: list[Path] = []
+    notes: list[str] = []
+    for path, names in listings:
+        if names is None:
             files.append(path)
             continue
-        found = sorted(
-            file for file in path.iterdir() if file.name.endswith(FASTA_SUFFIXES) and file.is_file()
-        )
+        found = [file for file in names if file.name.endswith(FASTA_SUFFIXES) and file.is_file()]
+        passed_over = [file.name for file in names if _looks_like_fasta(file)]
+        note = ""
+        if passed_over:
+            listed = ", ".join(passed_over[:5]) + (" and more" if len(passed_over) > 5 else "")
+            note = f"{listed} passed over, as OpenFold does: rename to .fasta or unpack what is a target"
         if not found:
             raise InputError(
                 f"the folder {path} has no FASTA file: expected names ending in {' or '.join(FASTA_SUFFIXES)}"
+                + (f"; {note}" if note else "")
             )
+        if note:
+            notes.append(f"{path}: {note}")
         files.extend(found)
-    return list(dict.fromkeys(files))
+    return list(dict.fromkeys(files)), notes
+
+
+def _looks_like_fasta(file: Path) -> bool:
+    name = file.name.casefold()
+    suffixes = (*FASTA_SUFFIXES, *_PASSED_OVER)
+    return name.endswith(suffixes) and not file.name.endswith(FASTA_SUFFIXES) and file.is_file()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text):,} characters)"
+
+
+def unknown_residues_note(target: Target) -> str | None:
+    """Say what OpenFold's model makes of letters that stand for no one amino acid.
+
+    Parameters
+    ----------
+    target : Target
+        Its chains are looked through.
+
+    Returns
+    -------
+    str or None
+        A line for the user; None where every letter is one of the 20.
+    """
+    found = [
+        f"{letter} at residue {number} of {chain.tag}"
+        for chain in target.chains
+        for number, letter in enumerate(chain.sequence, start=1)
+        if letter in UNKNOWN_LETTERS
+    ]
+    if not found:
+        return None
+    listed = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    return (
+        f"target {target.tag!r} has letters of no one amino acid ({listed}): OpenFold predicts them as "
+        "unknown residues without atoms, and cannot relax the structure. Write the nearest amino acid (U: C, "
+        "O: K, B: D or N, Z: E or Q, J: L or I), if that is what you want"
+    )
 
 
 def read_target(path: str | os.PathLike[str], *, tag_rule: str = "first_word") -> Target:
@@ -167,7 +250,7 @@ def read_target(path: str | os.PathLike[str], *, tag_rule: str = "first_word") -
     repeated = [tag for tag, count in Counter(chain.tag for chain in chains).items() if count > 1]
     if repeated:
         raise InputError(f"{path}: two chains are named '{repeated[0]}': change one of the '>' lines")
-    return Target(_checked_tag("-".join(tags), str(path)), tuple(chains), path)
+    return _checked_target(Target(_checked_tag("-".join(tags), str(path)), tuple(chains), path), str(path))
 
 
 def parse_sequence_argument(text: str, *, tag: str = "prediction") -> Target:
@@ -190,7 +273,18 @@ def parse_sequence_argument(text: str, *, tag: str = "prediction") -> Target:
     InputError
         A chain is empty or has a character that is no amino acid, or the tag cannot name a file.
     """
-    return Target(_checked_tag(tag, "the name"), tuple(_chains(tag, [(1, text)], "the sequence")))
+    target = Target(_checked_tag(tag, "the name"), tuple(_chains(tag, [(1, text)], "the sequence")))
+    return _checked_target(target, "the sequence")
+
+
+def _checked_target(target: Target, where: str) -> Target:
+    """Return the target if it has residues enough."""
+    if len(target.sequence) < _FEWEST_RESIDUES:
+        raise InputError(
+            f"{where}: the target has one residue, {target.sequence!r}, and OpenFold predicts two or more: "
+            "write the whole sequence"
+        )
+    return target
 
 
 def _records(text: str, where: str) -> list[tuple[str, list[tuple[int, str]]]]:

@@ -53,7 +53,7 @@ def read_inputs(options: Namespace, targets: bool, *, tag_rule: str = "first_wor
             f"a sequence of the command line is named {sorted(taken)[0]!r}, and a file's target is too: "
             "change the '>' line of the file"
         )
-    return FastaInputs(given + read.targets, read.failures)
+    return FastaInputs(given + read.targets, read.failures, read.notes)
 
 
 def _is_sequence(text: str) -> bool:
@@ -101,17 +101,61 @@ def check_out(out: Path, inputs: FastaInputs, options: Namespace) -> None:
         raise InputError(f"--out {out} is the only file written: leave out {', '.join(unused)}")
 
 
+# Of a file's name, on every file system in use.
+_MAX_NAME_BYTES = 255
+_LONGEST_SUFFIX = "_output_dict.pkl"
+
+
+def check_names(inputs: FastaInputs, options: Namespace) -> None:
+    """Refuse an ``--output_postfix`` that cannot be part of a file's name, or makes one too long.
+
+    Parameters
+    ----------
+    inputs : FastaInputs
+        Whose tags the names begin with.
+    options : argparse.Namespace
+        ``output_postfix`` and ``config_preset`` are read.
+
+    Raises
+    ------
+    InputError
+        Says which name, and what to do.
+    """
+    postfix = options.output_postfix
+    if postfix is None:
+        return
+    if not postfix.isprintable() or any(letter in postfix for letter in "/\\"):
+        raise InputError(
+            f"--output_postfix {postfix!r} cannot be part of a file's name: use letters, digits, '_', '-' or "
+            "'.'; --output_dir chooses the folder"
+        )
+    for target in inputs.targets:
+        name = f"{target.tag}_{options.config_preset}_{postfix}{_LONGEST_SUFFIX}"
+        if len(name.encode()) > _MAX_NAME_BYTES:
+            raise InputError(
+                f"--output_postfix {postfix[:20]!r}...: the name of a file of target {target.tag!r} would be "
+                f"{len(name.encode())} bytes long, and {_MAX_NAME_BYTES} are allowed: shorten it"
+            )
+
+
 def check_writable(folder: Path) -> None:
     """Make the output folder and try to write in it, so that nobody waits for a prediction that is lost.
 
     Raises
     ------
     InputError
-        The folder cannot be made or written to.
+        The folder, or ``predictions`` in it where that exists, cannot be made or written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"--output_dir {folder}: cannot be written to ({error.strerror})") from error
+    for place in (folder, folder / "predictions"):
+        try:
+            if place == folder:
+                place.mkdir(parents=True, exist_ok=True)
+            elif not place.exists():
+                continue
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"--output_dir {folder}: {place} cannot be written to ({error.strerror}): give another "
+                "folder, or change its permissions"
+            ) from error

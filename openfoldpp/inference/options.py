@@ -22,8 +22,12 @@ _SINCE = {
     "use_deepspeed_evoformer_attention": "2.1.0",
     "use_single_seq_mode": "2.0.0",
     "long_sequence_inference": "2.0.0",
+    "trace_model": "2.0.0",
     **{f"{name}_database_path": "2.0.0" for name in DATABASES_OF_2},
 }
+
+
+_TRACEABLE = ("model_1", "model_2")
 
 
 def parse(
@@ -52,8 +56,6 @@ def parse(
     ------
     PluginError
         A plugin is unknown or cannot be used.
-    InputError
-        ``--trace_model`` is given.
     SystemExit
         As argparse does, for ``--help`` and for wrong arguments.
     """
@@ -81,12 +83,6 @@ def parse(
     options = parser.parse_args(argv)
     if targets:
         options.skip_relaxation = not options.relax
-    elif options.trace_model:
-        raise InputError(
-            "--trace_model is not supported. OpenFold 0.0.1 pads what it traces to a multiple of 50 residues, "
-            "and predicts the padding too; in OpenFold 2.0 to 2.2 the script itself stops, as the parts that it "
-            "traces have other names. It is there for speed alone: leave it out"
-        )
     return options, host
 
 
@@ -125,8 +121,8 @@ def check_release(options: argparse.Namespace, installation: Installation) -> li
     for name, since in _SINCE.items():
         if getattr(options, name) and installation.version < since:
             raise InputError(
-                f"--{name}: OpenFold {installation.version} has no such flag, {since} has: leave it out, or "
-                "give a checkout with --openfold_home DIR"
+                f"--{name} is supported with OpenFold {since} and later, and this is {installation.version}: "
+                "leave it out, or give a checkout with --openfold_home DIR"
             )
         if getattr(options, name) and not weights_given(options):
             raise InputError(
@@ -137,6 +133,12 @@ def check_release(options: argparse.Namespace, installation: Installation) -> li
         raise InputError(
             "--use_deepspeed_evoformer_attention: DeepSpeed's kernel is not installed: leave the flag out, "
             "or `pip install deepspeed` on a machine with an NVIDIA GPU"
+        )
+    preset = options.config_preset
+    if options.trace_model and ("multimer" in preset or not preset.startswith(_TRACEABLE)):
+        raise InputError(
+            "--trace_model: OpenFold traces only presets of one chain with alignments and templates "
+            f"(model_1, model_2 and their _ptm), and --config_preset is {preset}: leave the flag out"
         )
     if options.use_custom_template and options.template_mmcif_dir is None:
         raise InputError("--use_custom_template takes the mmCIF files of the template folder: give that too")
@@ -201,7 +203,8 @@ def script_arguments(
             name: getattr(options, name)
             for name in (
                 "save_outputs", "subtract_plddt", "cif_output", "long_sequence_inference",
-                "use_single_seq_mode", "use_custom_template", "use_deepspeed_evoformer_attention",
+                "use_single_seq_mode", "trace_model", "use_custom_template",
+                "use_deepspeed_evoformer_attention",
             )
         },
     }  # fmt: skip
@@ -244,7 +247,6 @@ def _add_upstream_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip_relaxation", action="store_true", help="leave out the relaxation of the structure with OpenMM"
     )
-    parser.add_argument("--trace_model", action="store_true", help="not supported, and refused")
 
 
 def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
@@ -331,6 +333,12 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
         "--long_sequence_inference",
         action="store_true",
         help="less memory and more time (OpenFold 2)",
+    )
+    add(
+        "--trace_model",
+        action="store_true",
+        help="turn parts of the model into TorchScript, once for each length: for many targets of one length "
+        "(OpenFold 2, presets of one chain with templates)",
     )
     add(
         "--use_single_seq_mode",

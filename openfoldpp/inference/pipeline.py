@@ -19,6 +19,8 @@ from openfoldpp.errors import (
     UnsupportedTargetError,
 )
 from openfoldpp.geometry.coordinates import CHAIN_LABELS
+from openfoldpp.inference.memory import MemoryPlan, limit_chunk_size, plan_memory
+from openfoldpp.inference.memory_estimate import Depth
 from openfoldpp.inference.options import DEFAULT_PRESET, SCRIPT_PRESET, weights_given
 from openfoldpp.inference.prediction import Prediction
 from openfoldpp.plugins.manager import PluginHost
@@ -41,12 +43,22 @@ class Pipeline:
         The plugins whose hooks are called.
     seed : int
         Of the random numbers that the model's features draw.
+    note : callable
+        Called with what the user should know though it is no error.
     """
 
-    def __init__(self, options: Namespace, host: PluginHost, seed: int = 0):
+    def __init__(
+        self,
+        options: Namespace,
+        host: PluginHost,
+        seed: int = 0,
+        *,
+        note: Callable[[str], None] = lambda text: None,
+    ):
         self.options = options
         self.host = host
         self.seed = seed
+        self.note = note
         self._config = None
         self._generators: tuple | None = None
 
@@ -71,6 +83,7 @@ class Pipeline:
                 self.options.config_preset,
                 lambda config: self.host.call("configure", config=config, options=self.options),
                 self.options.experiment_config_json,
+                long_sequence_inference=self.options.long_sequence_inference,
             )
         return self._config
 
@@ -150,6 +163,7 @@ class Pipeline:
         seconds: dict[str, float] = {}
         if loaded is not None:
             _require_labels(target)
+            limit_chunk_size(loaded.model, self.plan_memory(target).largest_chunk)
             restore_generators(self._generators)
         on_step("features", 0.0)
         with timed(seconds, "features"):
@@ -171,6 +185,25 @@ class Pipeline:
         else:
             output, protein = self._run_model(loaded, batch, raw, target, seconds, on_step)
         return Prediction(target, self.options.config_preset, output, protein, seconds)
+
+    def plan_memory(self, target: Target) -> MemoryPlan:
+        """Make sure that upstream's model has the memory that a `target` needs, and note what it costs.
+
+        Raises
+        ------
+        InsufficientMemoryError
+            It has not.
+        """
+        plan = plan_memory(
+            self.config,
+            len(target.sequence),
+            device=self.options.model_device,
+            depth=Depth.of(self.config, templates=self.options.template_mmcif_dir is not None),
+            what=f"target {target.tag!r}",
+        )
+        if plan.note:
+            self.note(f"target {target.tag!r}: {plan.note}")
+        return plan
 
     def relax(self, prediction: Prediction) -> str:
         """Relax a prediction through upstream.
@@ -203,7 +236,7 @@ class Pipeline:
         from openfoldpp.upstream import features, model
 
         if raw is None:
-            raw = features.raw_features(target, self.options, self.config)
+            raw = features.raw_features(target, self.options, self.config, note=self.note)
         return model.process_features(raw, self.config, self.options.model_device), raw
 
     def _run_model(self, loaded, batch, raw, target, seconds, on_step) -> tuple[Output, Any]:
@@ -227,7 +260,7 @@ class Pipeline:
         """Check a plugin's output, and give a plain dictionary the attributes that it lacks."""
         preset = self.options.config_preset
         try:
-            schema.check(output, schema.load(schema.DEFAULT_VERSION, preset))
+            schema.check(output, schema.load(schema.output_version(self.options.openfold_home), preset))
             n_res = output["plddt"].shape[0]
             if n_res != len(target.sequence):
                 raise SchemaError(f"the output has {n_res} residues, the target {len(target.sequence)}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PHASES = {
     "load": "loading the model",
     "features": "making features",
+    "trace": "tracing the model",
     "predict": "predicting",
     "write": "writing files",
     "relax": "relaxing",

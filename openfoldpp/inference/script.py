@@ -15,7 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from openfoldpp.errors import InputError, UpstreamError
+from openfoldpp.geometry.residues import LETTERS, UNKNOWN
+from openfoldpp.inference.memory import limit_chunk_size
 from openfoldpp.inference.options import script_arguments, weights_given
 from openfoldpp.inference.pipeline import Pipeline, chain_labels
 from openfoldpp.inference.prediction import Prediction
@@ -24,13 +28,20 @@ from openfoldpp.plugins.manager import PluginHost
 from openfoldpp.types import Output, Target
 from openfoldpp.upstream import locate, schema
 from openfoldpp.upstream.alignments import check_alignments
+from openfoldpp.upstream.checkpoints import check_checkpoint_file
+from openfoldpp.upstream.compat.soloseq import ESM1B_MAX_RESIDUES
 from openfoldpp.upstream.databases import check_databases_of_2, searches_databases
 from openfoldpp.upstream.model import weights_files
 from openfoldpp.upstream.script import Hooks, KeptModel, ScriptResult, run_script
 
 
 def make_pipeline(
-    options: Namespace, host: PluginHost, seed: int = 0, *, writes_files: bool = False
+    options: Namespace,
+    host: PluginHost,
+    seed: int = 0,
+    *,
+    note: Callable[[str], None] = lambda text: None,
+    writes_files: bool = False,
 ) -> Pipeline:
     """Make the pipeline that the options call for.
 
@@ -42,6 +53,8 @@ def make_pipeline(
         The plugins whose hooks are called.
     seed : int
         Of the random numbers that the model's features draw.
+    note : callable
+        Called with what the user should know though it is no error.
     writes_files : bool
         Whether upstream's files are wanted, not the prediction alone.
 
@@ -51,8 +64,8 @@ def make_pipeline(
         A :class:`ScriptPipeline` where there are weights and OpenFold 2 is in use.
     """
     if weights_given(options) and locate(options.openfold_home).version.startswith("2."):
-        return ScriptPipeline(options, host, seed, writes_files=writes_files)
-    return Pipeline(options, host, seed)
+        return ScriptPipeline(options, host, seed, note=note, writes_files=writes_files)
+    return Pipeline(options, host, seed, note=note)
 
 
 @dataclass
@@ -90,19 +103,32 @@ class ScriptPipeline(Pipeline):
         The plugins whose hooks are called.
     seed : int
         Set by the script for each target.
+    note : callable
+        Called with what the user should know though it is no error.
     writes_files : bool
         Whether the script's files are wanted: it then relaxes the structure if the options say so, and works
         in a folder on the file system of the output folder.
     """
 
-    def __init__(self, options: Namespace, host: PluginHost, seed: int = 0, *, writes_files: bool = False):
-        super().__init__(options, host, seed)
+    def __init__(
+        self,
+        options: Namespace,
+        host: PluginHost,
+        seed: int = 0,
+        *,
+        note: Callable[[str], None] = lambda text: None,
+        writes_files: bool = False,
+    ):
+        super().__init__(options, host, seed, note=note)
         self._folder = Path(options.output_dir) if writes_files else None
 
     def models(self) -> Iterator[ScriptModel]:
         """Yield each weights file; its model is loaded by the script, with the first target."""
         options = self.options
-        for path, jax in weights_files(options.openfold_checkpoint_path, options.jax_param_path):
+        files = weights_files(options.openfold_checkpoint_path, options.jax_param_path)
+        for path, jax in files:  # before the first target, which may take hours
+            check_checkpoint_file(path, jax=jax, preset=options.config_preset)
+        for path, jax in files:
             yield ScriptModel(path, jax)
 
     def predict(
@@ -143,9 +169,10 @@ class ScriptPipeline(Pipeline):
         options = self.options
         _require_chains(target, options.config_preset)
         installation = self.activate()
+        plan = self.plan_memory(target)
         on_step("features", 0.0)
         start = time.perf_counter()
-        with staging(target, self._folder) as folder:
+        with staging(target, self._staging_place) as folder:
             features = self.host.call("make_features", target=target, options=options)
             arguments = script_arguments(
                 options,
@@ -165,6 +192,7 @@ class ScriptPipeline(Pipeline):
                 ),
                 on_step=on_step,
                 on_alignments=lambda chain: keep_alignments(chain, Path(options.output_dir)),
+                on_model=lambda model: limit_chunk_size(model, plan.largest_chunk),
                 features=features,
             )
             result = run_script(
@@ -183,6 +211,13 @@ class ScriptPipeline(Pipeline):
             yield replace(prediction, staging=folder, relaxation_error=result.relaxation_error)
 
     @property
+    def _staging_place(self) -> Path | None:
+        """Where finished files or alignments go, so that a rename brings them there; None where none do."""
+        if searches_databases(self.options):
+            return Path(self.options.output_dir)
+        return self._folder
+
+    @property
     def _script_relaxes(self) -> bool:
         return not self.options.skip_relaxation and self._folder is not None
 
@@ -198,22 +233,33 @@ class ScriptPipeline(Pipeline):
             return folder.without_alignments(paired=multimer)
         if options.use_precomputed_alignments is not None:
             given = Path(options.use_precomputed_alignments)
-            check_alignments(given, target, preset)
+            self._check_alignments(given, target)
             return given
         if searches_databases(options):
             kept = Path(options.output_dir) / "alignments"
             if all((kept / chain.tag).is_dir() for chain in target.chains):
-                check_alignments(kept, target, preset)
+                self._check_alignments(kept, target)
                 return kept
             check_databases_of_2(options)
+            if self._solo:
+                _require_embeddable(target)
             return None
-        if preset.startswith("seq") or options.use_single_seq_mode:
+        if self._solo:
             raise InputError(
                 f"target {target.tag!r}: {preset} reads an embedding of each sequence, and there is none. "
                 "Make them with OpenFold's scripts/precompute_embeddings.py, and give their folder with "
                 "--use_precomputed_alignments DIR (DIR/TAG/TAG.pt)"
             )
         return folder.without_alignments(paired=multimer)
+
+    @property
+    def _solo(self) -> bool:
+        return self.options.config_preset.startswith("seq") or self.options.use_single_seq_mode
+
+    def _check_alignments(self, folder: Path, target: Target) -> None:
+        preset = "seq" if self._solo else self.options.config_preset
+        for text in check_alignments(folder, target, preset):
+            self.note(text)
 
     def _prediction(
         self, target: Target, loaded: ScriptModel, result: ScriptResult, version: str, seconds: dict
@@ -243,6 +289,17 @@ def _require_chains(target: Target, preset: str) -> None:
         )
 
 
+def _require_embeddable(target: Target) -> None:
+    """Refuse before an hour's search what ESM-1b cannot embed after it."""
+    for chain in target.chains:
+        if len(chain.sequence) > ESM1B_MAX_RESIDUES:
+            raise InputError(
+                f"target {target.tag!r}: chain {chain.tag} has {len(chain.sequence):,} residues, and ESM-1b, "
+                f"whose embedding SoloSeq reads, takes {ESM1B_MAX_RESIDUES:,}: split it, or choose a preset "
+                "that reads alignments, such as model_1_ptm"
+            )
+
+
 def _in_upstreams_order(target: Target, preset: str) -> Target:
     """Put equal chains next to each other, where the first of them is, as the multimer features do."""
     if "multimer" not in preset:
@@ -252,9 +309,11 @@ def _in_upstreams_order(target: Target, preset: str) -> Target:
 
 
 def _require_same_residues(target: Target, result: ScriptResult) -> None:
-    n_res = len(result.protein.aatype)
-    if n_res != len(target.sequence):
+    """Make sure that the structure is the target's, whatever its features were made of."""
+    wanted = [LETTERS.index(letter) if letter in LETTERS else UNKNOWN for letter in target.sequence]
+    found = result.protein.aatype
+    if not np.array_equal(found, wanted):
         raise UpstreamError(
-            f"target {target.tag!r} has {len(target.sequence)} residues, and the output {n_res}: the "
-            "features were made of another sequence"
+            f"target {target.tag!r} has {len(wanted)} residues, and the {len(found)} of the output are not "
+            "the same: its features were made of another sequence"
         )

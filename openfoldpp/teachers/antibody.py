@@ -23,6 +23,9 @@ _TCR_CHAINS = {"A": "alpha", "B": "beta", "G": "gamma", "D": "delta"}
 # ANARCII reads these 20 letters, and X and B, J, O, U, Z as an unknown residue. It splits a sequence at
 # "-", "/" and "\", so that other letters must not reach it.
 _READABLE = re.compile(r"[A-Z]+")
+# Fusions of several antibodies stay below 1,500 residues. ANARCII, which slides a window over what is longer
+# than a domain, takes a minute for 20,000.
+_LONGEST = 2000
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,7 @@ def classify(sequences: Sequence[str]) -> list[Domain | NotAntibody]:
     MissingDependencyError
         If the package anarcii is not installed.
     """
-    results: list[Domain | NotAntibody | None] = [
-        None
-        if _READABLE.fullmatch(sequence)
-        else NotAntibody("it is not a sequence of capital letters A to Z")
-        for sequence in sequences
-    ]
+    results: list[Domain | NotAntibody | None] = [_unreadable(sequence) for sequence in sequences]
     readable = {str(i): sequences[i] for i, result in enumerate(results) if result is None}
     if readable:
         with _one_thread():
@@ -107,6 +105,14 @@ def classify(sequences: Sequence[str]) -> list[Domain | NotAntibody]:
         for key, result in numbered.items():
             results[int(key)] = _result(result)
     return results
+
+
+def _unreadable(sequence: str) -> NotAntibody | None:
+    if not _READABLE.fullmatch(sequence):
+        return NotAntibody("it is not a sequence of capital letters A to Z")
+    if len(sequence) > _LONGEST:
+        return NotAntibody(f"it has {len(sequence):,} residues, and no antibody chain has over {_LONGEST:,}")
+    return None
 
 
 def variable_domains(sequence: str) -> list[Domain]:

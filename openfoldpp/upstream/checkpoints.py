@@ -8,16 +8,19 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from openfoldpp.errors import CheckpointError
-
-#: What a file of Git LFS holds where the content itself was not downloaded.
-_LFS_POINTER = b"version https://git-lfs"
-#: How torch.save begins a file, since release 1.6 and before it.
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
-_HEAD_BYTES = 256
+from openfoldpp.upstream.checkpoint_files import (
+    array_shapes,
+    check_checkpoint_file,
+    damaged,
+    first_line,
+    named_preset,
+    preset_cure,
+)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     import torch
 
     path = Path(path)
-    _refuse_other_kinds(path)
+    check_checkpoint_file(path)
     try:
         with warnings.catch_warnings():
             # Whether its unpickler can read the file shows below.
@@ -49,11 +52,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors and was not loaded: {_first_line(error)} "
+            f"{path} holds more than tensors and was not loaded: {first_line(error)} "
             "Save its state_dict alone, in a place where you trust the file."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {_first_line(error)}") from error
+        raise damaged(path, error) from error
     if isinstance(loaded, dict) and isinstance(loaded.get("ema"), dict):
         loaded = loaded["ema"].get("params")
     tensors = isinstance(loaded, dict) and all(isinstance(v, torch.Tensor) for v in loaded.values())
@@ -89,20 +92,7 @@ def load_parameters(model, parameters: dict[str, Any], *, path: str | Path, pres
     unknown = [name for name in parameters if name not in own]
     misshapen = [n for n in own if n in parameters and own[n].shape != parameters[n].shape]
     if missing or unknown or misshapen:
-        parts = [
-            f"{len(names)} {what} (first: {names[0]})"
-            for names, what in (
-                (missing, "parameters missing"),
-                (unknown, "unknown"),
-                (misshapen, "of another shape"),
-            )
-            if names
-        ]
-        raise CheckpointError(
-            f"{path} is not a checkpoint of preset {preset!r}: {', '.join(parts)}. "
-            "Choose the preset that it was trained with: --config_preset NAME. Other releases of OpenFold "
-            "may name their parameters differently."
-        )
+        raise _another_preset(path, preset, parameters, missing, unknown, misshapen)
     model.load_state_dict(parameters)
 
 
@@ -127,38 +117,29 @@ def load_jax_parameters(model, path: str | Path, *, preset: str) -> None:
     CheckpointError
         The file is absent, damaged, not named by a preset, or has not all of the model's parameters.
     """
-    import numpy as np
     from openfold.utils import import_weights
 
     path = Path(path)
-    named = re.fullmatch(r"params_(model_[1-5](?:_ptm)?)\.npz", path.name)
-    if not path.is_file():
-        raise CheckpointError(f"no JAX parameters at {path}: --jax_param_path expects params_{preset}.npz")
-    if named is None:
-        raise CheckpointError(
-            f"{path}: the name of JAX parameters says what they are: expected params_PRESET.npz, such as "
-            "params_model_1_ptm.npz. OpenFold weights (.pt) are given with --openfold_checkpoint_path."
-        )
+    named = named_preset(path, preset)
+    check_checkpoint_file(path, jax=True)
+    shapes = array_shapes(path)
     said = io.StringIO()
     try:
-        with path.open("rb") as file, np.load(file) as archive:  # np.load leaves a damaged file open
-            shapes = {name: archive[name].shape for name in archive.files}
         translation = import_weights.process_translation_dict(
-            import_weights.generate_translation_dict(model, named[1])
+            import_weights.generate_translation_dict(model, named)
         )
         lacking = _lacking(model, translation, shapes)
         if not lacking:
             with contextlib.redirect_stdout(said):  # upstream prints what it cannot copy
-                import_weights.import_jax_weights_(model, str(path), version=named[1])
+                import_weights.import_jax_weights_(model, str(path), version=named)
             return
         reason = f"it lacks {len(lacking)} parameters of the model (first: {lacking[0]})"
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {_first_line(error)}") from error
+        raise damaged(path, error) from error
     except (AttributeError, RuntimeError) as error:
-        reason = (said.getvalue().splitlines() or [_first_line(error)])[0]
+        reason = (said.getvalue().splitlines() or [first_line(error)])[0]
     raise CheckpointError(
-        f"{path} does not fit preset {preset!r}: {reason}. Choose the preset that the file is named by: "
-        f"--config_preset {named[1]}."
+        f"{path} does not fit preset {preset!r}: {reason}. {preset_cure(shapes, preset, path=path)}"
     )
 
 
@@ -177,54 +158,72 @@ def _lacking(model, translation: dict, shapes: dict[str, tuple[int, ...]]) -> li
     return absent + [name for name, value in model.named_parameters() if id(value) not in looked_for]
 
 
-def _refuse_other_kinds(path: Path) -> None:
-    if path.is_dir():
-        raise CheckpointError(
-            f"{path} is a folder, as DeepSpeed writes: convert it with the zero_to_fp32.py that lies in it, "
-            "and give the file"
-        )
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}: --openfold_checkpoint_path expects a .pt file")
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if not head:
-        raise CheckpointError(f"{path} is empty. Download it again.")
-    if head.startswith(_LFS_POINTER):
-        raise CheckpointError(
-            f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in that repository"
-        )
-    if head.startswith(_ZIP):
-        _refuse_other_archives(path)
-    elif not head.startswith(_PICKLE):
-        line = _text_line(head)
-        what = "is no file of torch.save" if line is None else f"is a text file that begins with {line!r}"
-        raise CheckpointError(f"{path} {what}: --openfold_checkpoint_path expects OpenFold weights (.pt)")
+def explain_load_error(
+    error: Exception, path: str | Path, preset: str, *, jax: bool = False
+) -> CheckpointError:
+    """Turn what upstream's own loading raised into an error that says what the file is, and the cure.
 
+    Parameters
+    ----------
+    error : Exception
+        From ``torch.load``, ``load_state_dict``, ``numpy.load`` or upstream's translation of names.
+    path : path-like
+        The weights file.
+    preset : str
+        The configuration preset that the model was built for.
+    jax : bool
+        Whether the file was given with ``--jax_param_path``.
 
-def _refuse_other_archives(path: Path) -> None:
+    Returns
+    -------
+    CheckpointError
+        To be raised from ``error``.
+    """
+    if isinstance(error, CheckpointError):
+        return error
+    path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise _damaged(path, _first_line(error)) from error
-    if names and all(name.endswith(".npy") for name in names):
-        raise CheckpointError(f"{path} holds JAX parameters: give it with --jax_param_path")
-
-
-def _damaged(path: Path, reason: str) -> CheckpointError:
+        if jax:
+            check_checkpoint_file(path, jax=True, preset=preset)
+            names: Collection[str] = array_shapes(path)
+        else:
+            names = read_checkpoint(path)
+    except CheckpointError as found:
+        return found
+    # Upstream tries once more with the names of its first release changed to today's; the names as they are
+    # in the file are those of the attempt that it raises from.
+    attempts = [_differences(str(attempt)) for attempt in (error.__context__, error) if attempt is not None]
+    differing = min(filter(any, attempts), key=lambda kinds: sum(map(len, kinds)), default=None)
+    if differing:
+        return _another_preset(path, preset, names, *differing)
     return CheckpointError(
-        f"{path} cannot be read as a checkpoint: it is cut short or damaged "
-        f"({path.stat().st_size:,} bytes; {reason}). Download it again."
+        f"{path} could not be loaded into the model of preset {preset!r} ({type(error).__name__}: "
+        f"{first_line(error)}). {preset_cure(names, preset, path=path)}"
     )
 
 
-def _text_line(head: bytes) -> str | None:
-    """Return the first line of a file's beginning where that is text, else None."""
-    text = head.decode("ascii", "replace")
-    if not all(letter.isprintable() or letter.isspace() for letter in text) or "\ufffd" in text:
-        return None
-    return text.splitlines()[0][:60]
+def _differences(text: str) -> tuple[list[str], list[str], list[str]]:
+    """Return the parameters that ``load_state_dict`` calls missing, unknown and of another shape."""
+    missing, unknown = (
+        re.findall(r'"([^"]+)"', found[1]) if found else []
+        for found in (
+            re.search(rf"{kind} key\(s\) in state_dict: (.*)", text) for kind in ("Missing", "Unexpected")
+        )
+    )
+    return missing, unknown, re.findall(r"size mismatch for (\S+):", text)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or ["no more is known"])[0]
+def _another_preset(path, preset, names, missing, unknown, misshapen) -> CheckpointError:
+    differences = ", ".join(
+        f"{len(differing)} {what} (first: {differing[0]})"
+        for differing, what in (
+            (missing, "parameters missing"),
+            (unknown, "unknown"),
+            (misshapen, "of another shape"),
+        )
+        if differing
+    )
+    return CheckpointError(
+        f"{path} is not a checkpoint of preset {preset!r}: {differences}. "
+        f"{preset_cure(names, preset, path=Path(path))}"
+    )

@@ -13,7 +13,11 @@ from openfoldpp.errors import InputError
 
 
 def model_config(
-    preset: str, configure: Callable[[Any], None] = lambda config: None, experiment_config: Path | None = None
+    preset: str,
+    configure: Callable[[Any], None] = lambda config: None,
+    experiment_config: Path | None = None,
+    *,
+    long_sequence_inference: bool = False,
 ):
     """Make upstream's configuration of a preset (an ``ml_collections.ConfigDict``).
 
@@ -25,6 +29,13 @@ def model_config(
         Edits the configuration: the plugins' part.
     experiment_config : pathlib.Path, optional
         See :func:`apply_experiment_config`; comes last.
+    long_sequence_inference : bool
+        Ask for upstream's settings for long sequences, which 2.x has.
+
+    Returns
+    -------
+    ml_collections.ConfigDict
+        The configuration.
 
     Raises
     ------
@@ -33,7 +44,14 @@ def model_config(
     """
     from openfold import config
 
-    return configured(lambda: config.model_config(preset), preset, configure, experiment_config)
+    wanted = {"long_sequence_inference": True} if long_sequence_inference else {}
+    return configured(
+        lambda: config.model_config(preset, **wanted),
+        preset,
+        configure,
+        experiment_config,
+        long_sequence_inference=long_sequence_inference,
+    )
 
 
 def configured(
@@ -59,6 +77,11 @@ def configured(
     long_sequence_inference : bool
         Whether `make` asks for upstream's settings for long sequences. They need DeepSpeed's attention
         kernel, unless upstream's own low-memory attention is chosen; where DeepSpeed is not installed, it is.
+
+    Returns
+    -------
+    ml_collections.ConfigDict
+        The configuration.
 
     Raises
     ------

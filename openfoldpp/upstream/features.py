@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from openfoldpp.errors import InputError
 from openfoldpp.types import Target
+from openfoldpp.upstream.alignments import check_alignments
 from openfoldpp.upstream.databases import (
     DATABASES,
     TOOLS,
@@ -19,7 +21,9 @@ from openfoldpp.upstream.databases import (
 )
 
 
-def raw_features(target: Target, options: Namespace, config) -> dict[str, Any]:
+def raw_features(
+    target: Target, options: Namespace, config, *, note: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
     """Make a target's raw features as upstream's script does.
 
     Alignments are read from ``--use_precomputed_alignments``, or made from the databases given and
@@ -35,6 +39,8 @@ def raw_features(target: Target, options: Namespace, config) -> dict[str, Any]:
         Upstream's options.
     config : ml_collections.ConfigDict
         The model's configuration.
+    note : callable
+        Called with what the user should know though it is no error.
 
     Returns
     -------
@@ -51,7 +57,7 @@ def raw_features(target: Target, options: Namespace, config) -> dict[str, Any]:
 
     processor = data_pipeline.DataPipeline(template_featurizer=_template_featurizer(options, config))
     with TemporaryDirectory(prefix="openfoldpp-") as scratch:
-        folder = _alignment_folder(target, options, Path(scratch))
+        folder = _alignment_folder(target, options, Path(scratch), note)
         fasta = Path(scratch) / "target.fasta"
         fasta.write_text("\n".join(f">{chain.tag}\n{chain.sequence}" for chain in target.chains))
         if len(target.chains) == 1:
@@ -70,11 +76,6 @@ def _template_featurizer(options: Namespace, config):
     from openfold.data import templates
 
     folder = Path(options.template_mmcif_dir)
-    if not any(folder.glob("*.cif")):
-        raise InputError(
-            f"template folder {folder} has no .cif file: give a folder of mmCIF files, or leave the "
-            "argument out to predict without templates"
-        )
     try:
         return _refusing_featurizer(templates.TemplateHitFeaturizer)(
             mmcif_dir=str(folder),
@@ -112,16 +113,12 @@ def _refusing_featurizer(base: type) -> type:
     return Featurizer
 
 
-def _alignment_folder(target: Target, options: Namespace, scratch: Path) -> Path:
+def _alignment_folder(target: Target, options: Namespace, scratch: Path, note: Callable[[str], None]) -> Path:
     """Return a folder that has, for each chain, a folder of alignment files by the chain's tag."""
     if options.use_precomputed_alignments is not None:
         folder = Path(options.use_precomputed_alignments)
-        missing = [chain.tag for chain in target.chains if not (folder / chain.tag).is_dir()]
-        if missing:
-            raise InputError(
-                f"--use_precomputed_alignments {folder} has no folder for {', '.join(missing)}: expected one "
-                "for each chain, named by the first word of its FASTA header"
-            )
+        for text in check_alignments(folder, target, options.config_preset):
+            note(text)
         return folder
     if searches_databases(options):
         folder = Path(options.output_dir) / "alignments"

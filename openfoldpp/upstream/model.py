@@ -20,7 +20,12 @@ from typing import Any
 from openfoldpp.errors import CheckpointError, InputError
 from openfoldpp.types import Target
 from openfoldpp.upstream import seams
-from openfoldpp.upstream.checkpoints import load_jax_parameters, load_parameters, read_checkpoint
+from openfoldpp.upstream.checkpoints import (
+    check_checkpoint_file,
+    load_jax_parameters,
+    load_parameters,
+    read_checkpoint,
+)
 
 #: A seam has one handler: two threads must not run upstream's model at once.
 one_run = threading.Lock()
@@ -73,7 +78,10 @@ def load_models(
     from openfold.model.model import AlphaFold
 
     require_device(device)
-    for path, jax in weights_files(checkpoints, jax_parameters):
+    files = weights_files(checkpoints, jax_parameters)
+    for path, jax in files:  # before the first model is built
+        check_checkpoint_file(path, jax=jax, preset=preset)
+    for path, jax in files:
         if jax:
             model = AlphaFold(config).eval()
             load_jax_parameters(model, path, preset=preset)
@@ -81,6 +89,7 @@ def load_models(
             parameters = read_checkpoint(path)
             model = AlphaFold(config).eval()
             load_parameters(model, parameters, path=path, preset=preset)
+            del parameters
         yield LoadedModel(model.to(device), path.stem)
 
 
@@ -249,7 +258,10 @@ def _paths(comma_separated: str | None) -> list[Path]:
 
 @contextmanager
 def heard(model, iterations: int, on_step: Callable[[float], None]) -> Iterator[None]:
-    """Hear of every trunk block through torch's forward hooks."""
+    """Hear of every trunk block of a `model` through torch's forward hooks.
+
+    ``on_step`` gets the fraction of the blocks that is done, over all recycling `iterations`.
+    """
     blocks = list(model.evoformer.blocks)
     done = 0
 
@@ -268,15 +280,11 @@ def heard(model, iterations: int, on_step: Callable[[float], None]) -> Iterator[
 
 @contextmanager
 def quiet_upstream() -> Iterator[None]:
-    """Silence upstream's log lines of progress, and what today's torch and numpy warn about in its code.
+    """Silence upstream's log lines of progress, and what numpy says of its script's calls.
 
     The run reports its own progress, by target and fraction; upstream's warnings and errors are kept.
-    Indexing with a list of slices still means the tuple of them (torch 2.13); the warning would come a
-    dozen times in each run, and a user can do nothing about it.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Using a non-tuple sequence for multidimensional indexing")
-        warnings.filterwarnings("ignore", message=r"torch\.get_autocast_gpu_dtype\(\) is deprecated")
         warnings.filterwarnings("ignore", message="__array__ implementation doesn't accept a copy keyword")
         level = logging.root.manager.disable
         logging.disable(max(level, logging.INFO))

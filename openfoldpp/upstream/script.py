@@ -14,13 +14,14 @@ import random
 import runpy
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openfoldpp.errors import RelaxationError, UpstreamError
+from openfoldpp.errors import OpenFoldPPError, RelaxationError, UpstreamError
 from openfoldpp.upstream import seams
 from openfoldpp.upstream.checkpoints import check_checkpoint_file, explain_load_error
 from openfoldpp.upstream.configuration import configured
@@ -28,91 +29,20 @@ from openfoldpp.upstream.generators import generators, restore_generators
 from openfoldpp.upstream.locate import Installation
 from openfoldpp.upstream.model import heard, one_run, quiet_upstream, require_device
 from openfoldpp.upstream.relaxation import relaxation_error, require_relaxable
-from openfoldpp.upstream.seams import Expected, Seam
-
-RELEASES = ("2.0.0", "2.1.0", "2.2.0")
-
-
-def _around(original: Callable, handler: Callable) -> Callable:
-    @functools.wraps(original)
-    def replacement(*args, **kwargs):
-        return handler(original, *args, **kwargs)
-
-    return replacement
-
-
-def _seam(name: str, target: str, reason: str, signature: str, source_sha256: str) -> Seam:
-    same = Expected(signature, source_sha256)
-    return Seam(name, target, reason, dict.fromkeys(RELEASES, same), _around)
-
-
-_MODEL_CONFIG = Expected(
-    "(name, train, low_prec, long_sequence_inference, use_deepspeed_evoformer_attention)",
-    "b91dc97ef5b04ec3be4c5fa67f31190e4dc647bde08bd5eb99f578bd73490e55",
+from openfoldpp.upstream.script_seams import (
+    FEATURES,
+    LOAD_MODELS,
+    MODEL_CONFIG,
+    MULTIMER_FEATURES,
+    PAD,
+    PREP_OUTPUT,
+    RELAX,
+    RUN_MODEL,
+    SEARCH,
+    TRACE,
 )
-MODEL_CONFIG = Seam(
-    name="model_config",
-    target="openfold.config:model_config",
-    reason="plugins edit the configuration before the script reads it",
-    expected={
-        "2.0.0": Expected(
-            "(name, train, low_prec, long_sequence_inference)",
-            "43c053374f41089676606ff3f228e740b8b5b7e954faa4a335cc6dc8120cbda5",
-        ),
-        "2.1.0": _MODEL_CONFIG,
-        "2.2.0": _MODEL_CONFIG,
-    },
-    wrap=_around,
-)
-LOAD_MODELS = _seam(
-    "load_models",
-    "openfold.utils.script_utils:load_models_from_command_line",
-    "a model is loaded once and kept for the next target",
-    "(config, model_device, openfold_checkpoint_path, jax_param_path, output_dir)",
-    "8d6023aa231c8a03cc191ab9dc29c87ec543d73733a0d5cb12a648b8ade0a165",
-)
-SEARCH = _seam(
-    "search",
-    "openfold.data.data_pipeline:AlignmentRunner.run",
-    "alignments of a chain are kept as soon as its searches are done",
-    "(self, fasta_path, output_dir)",
-    "70ef7a575d8f9faec33900353032c44ad53aef2fbf225b2211fe385084312537",
-)
-FEATURES = _seam(
-    "features",
-    "openfold.data.data_pipeline:DataPipeline.process_fasta",
-    "features that a plugin has made take the place of alignments and templates",
-    "(self, fasta_path, alignment_dir, alignment_index, seqemb_mode)",
-    "acf4fe7d8b37877ad7d2a18eec141229888917b4c00866448acf4439f9cb3e16",
-)
-MULTIMER_FEATURES = _seam(
-    "multimer features",
-    "openfold.data.data_pipeline:DataPipelineMultimer.process_fasta",
-    "features that a plugin has made take the place of alignments and templates",
-    "(self, fasta_path, alignment_dir, alignment_index)",
-    "a9f4d675de3acac0d6c70b3a710b408de99d7bd08e63ccbcc886d24b81858fcf",
-)
-RUN_MODEL = _seam(
-    "run_model",
-    "openfold.utils.script_utils:run_model",
-    "a plugin may predict instead, and progress within the model is heard",
-    "(model, batch, tag, output_dir)",
-    "4402fc3e0f6eb8cf4b13d870dac93adcac739bde649f9966b754c6262a38d137",
-)
-PREP_OUTPUT = _seam(
-    "prep_output",
-    "openfold.utils.script_utils:prep_output",
-    "the script's own output and protein are what is summarised and handed to plugins",
-    "(out, batch, feature_dict, feature_processor, config_preset, multimer_ri_gap, subtract_plddt)",
-    "5f08833700c657ca9da32c50b7311a59cc94126a9b40476e896c863df5219d31",
-)
-RELAX = _seam(
-    "relax",
-    "openfold.utils.script_utils:relax_protein",
-    "a structure that cannot be relaxed is no reason to lose the prediction",
-    "(config, model_device, unrelaxed_protein, output_directory, output_name, cif_output)",
-    "24922b95f4231e8e615db16672d56ec2910a9b117262bc4d8c298bcedfd87280",
-)
+from openfoldpp.upstream.seams import Seam
+from openfoldpp.upstream.tracing import Traced
 
 
 @dataclass
@@ -126,10 +56,13 @@ class KeptModel:
     generators : tuple or None
         State of the random number generators right after the load. The script draws numbers while it
         builds a model; setting this state gives every later target the numbers that it would get alone.
+    traced : Traced or None
+        For which length ``--trace_model`` has traced it.
     """
 
     model: Any = None
     generators: tuple | None = None
+    traced: Traced | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +79,8 @@ class Hooks:
         Takes a phase (``"load"``, ``"predict"``, ``"relax"``) and the fraction of it that is done.
     on_alignments : callable
         Takes the folder of a chain's alignments once they are complete.
+    on_model : callable
+        Takes the model, loaded or kept.
     features : dict or None
         Raw features that a plugin has made.
     """
@@ -153,7 +88,8 @@ class Hooks:
     configure: Callable[[Any], None]
     predict: Callable[[Any, dict], Mapping | None]
     on_step: Callable[[str, float], None]
-    on_alignments: Callable[[Path], None] = lambda folder: None
+    on_alignments: Callable[[Path], None]
+    on_model: Callable[[Any], None]
     features: dict[str, Any] | None = None
 
 
@@ -261,6 +197,8 @@ class _Execution:
             RUN_MODEL: self.run_model,
             PREP_OUTPUT: self.prep_output,
             RELAX: self.relax,
+            PAD: self.keep_length,
+            TRACE: self.trace,
         }
         if self.hooks.features is not None:
             found[FEATURES] = found[MULTIMER_FEATURES] = self.given_features
@@ -281,21 +219,25 @@ class _Execution:
         from openfold.utils import script_utils
 
         if self.kept.model is None:
-            path = Path(jax_parameters or checkpoint)
-            check_checkpoint_file(path, jax=bool(jax_parameters), preset=self.preset)
+            path, jax = Path(jax_parameters or checkpoint), bool(jax_parameters)
+            check_checkpoint_file(path, jax=jax, preset=self.preset)
             require_device(device)
             self.hooks.on_step("load", 0.0)
             start = time.perf_counter()
             try:
                 loaded = list(original(config, device, checkpoint, jax_parameters, output_dir))
-            except (RuntimeError, KeyError, ValueError, EOFError, OSError, AttributeError) as error:
-                raise explain_load_error(error, path, self.preset) from error
+            except OpenFoldPPError:
+                raise
+            except Exception as error:
+                # Reading a damaged or foreign file raises nearly anything.
+                raise explain_load_error(error, path, self.preset, jax=jax) from error
             self.result.seconds["load"] = time.perf_counter() - start
             self.kept.model, directory = loaded[0]
             self.kept.generators = generators()
         else:
             directory = script_utils.make_output_directory(output_dir, "", False)
             restore_generators(self.kept.generators)
+        self.hooks.on_model(self.kept.model)
         yield self.kept.model, directory
 
     def search(self, original, runner, fasta_path, output_dir):
@@ -304,6 +246,25 @@ class _Execution:
 
     def given_features(self, original, pipeline, *args, **kwargs):
         return self.hooks.features
+
+    def keep_length(self, original, features, length):
+        return features
+
+    def trace(self, original, model, batch):
+        import torch
+
+        n_res = batch["aatype"].shape[0]
+        if self.kept.traced is not None:
+            if self.kept.traced.n_res == n_res:
+                return
+            self.kept.traced.undo()
+        self.kept.traced = Traced(model, n_res)
+        self.hooks.on_step("trace", 0.0)
+        with warnings.catch_warnings():
+            # That TorchScript is going away, and that it takes Python numbers for constants, as is meant.
+            warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+            original(model, batch)
 
     def run_model(self, original, model, batch, tag, output_dir):
         # The script's own run_model switches templates off for a batch without any, and back on at its end;

@@ -29,21 +29,6 @@ def last_line(capsys):
     return lambda: capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("place", ["file", "/proc/none"])
-def test_an_output_folder_that_cannot_be_written(place, tmp_path, last_line):
-    (tmp_path / "file").write_text("")
-    folder = tmp_path / place  # an absolute place stays itself
-    assert predict_program(f"{VH}:{VL}", "--output_dir", folder) == 1
-    assert f"--output_dir {folder}: cannot be written to" in last_line()
-
-
-@pytest.mark.parametrize("flag", ["use_precomputed_alignments", "template_mmcif_dir"])
-def test_a_folder_that_is_not_there(flag, tmp_path, last_line):
-    code = predict_program(f"{VH}:{VL}", "--output_dir", tmp_path, f"--{flag}", tmp_path / "none")
-    assert code == 1
-    assert f"{flag} {tmp_path / 'none'}: there is no such folder" in last_line()
-
-
 def test_a_setting_that_is_none(tmp_path, monkeypatch, last_line):
     monkeypatch.setenv("OPENFOLDPP_BACKND", "torch")
     assert predict_program(f"{VH}:{VL}", "--output_dir", tmp_path) == 1
@@ -213,17 +198,6 @@ class Raises:
         raise self.error
 
 
-def test_a_disk_that_fails_is_said_in_a_line(tmp_path, capsys, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device", "x_unrelaxed.pdb")
-
-    monkeypatch.setattr(driver, "write_prediction", full)
-    assert predict_program(f"{VH}:{VL}", "--output_dir", tmp_path, "--quiet") == 1
-    captured = capsys.readouterr()
-    assert "cannot read or write: [Errno 28] No space left on device" in captured.out
-    assert "Traceback" not in captured.err
-
-
 def test_an_error_nobody_foresaw_has_its_traceback_and_stops_no_other(tmp_path, capsys, monkeypatch):
     def broken(*args, **kwargs):
         raise ZeroDivisionError("unforeseen")
@@ -235,15 +209,6 @@ def test_an_error_nobody_foresaw_has_its_traceback_and_stops_no_other(tmp_path, 
     assert run.execute() == 1
     assert [result.error for result in run.results] == ["ZeroDivisionError: unforeseen"] * 2
     assert capsys.readouterr().err.count("Traceback") == 2
-
-
-def test_an_interrupt_ends_the_run_with_its_own_code(tmp_path, capsys, monkeypatch):
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(driver, "write_prediction", interrupted)
-    assert predict_program(f"{VH}:{VL}", "--output_dir", tmp_path, "--quiet") == 130
-    assert "interrupted; finished targets are in place" in capsys.readouterr().err
 
 
 def test_a_plugin_that_fails_to_write_fails_its_target_with_its_name(tmp_path):

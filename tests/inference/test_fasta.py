@@ -5,7 +5,12 @@ import sys
 import pytest
 
 from openfoldpp.errors import InputError
-from openfoldpp.inference.fasta import parse_sequence_argument, read_target, read_targets
+from openfoldpp.inference.fasta import (
+    parse_sequence_argument,
+    read_target,
+    read_targets,
+    unknown_residues_note,
+)
 from openfoldpp.types import Chain
 
 
@@ -103,6 +108,7 @@ def test_tags_follow_upstream_and_gain_the_chain_where_they_collide(fasta, heade
         (">a\x00b\nEV\n", "cannot name output files"),
         (">" + "n" * 200 + "\nEV\n", "is 200 bytes long and 180 fit"),
         (">a\nEV:QL\n>a_1\nEV\n", "two chains are named 'a_1'"),
+        (">a\nE*\n", "the target has one residue, 'E', and OpenFold predicts two or more"),
         (b"\x1f\x8b\x08\x00", "byte 1 is not UTF-8 text"),
     ],
 )
@@ -132,7 +138,7 @@ def test_a_folder_gives_its_fasta_files_shortest_target_first(fasta, tmp_path):
     fasta(">same_length\nQL\n", "c.fasta")
     fasta(">other\nEV\n", "d.faa")
     (tmp_path / "folder.fasta").mkdir()
-    targets, failures = read_targets(tmp_path)
+    targets, failures, _ = read_targets(tmp_path)
     assert [target.tag for target in targets] == ["short", "same_length", "long"]
     assert failures == ()
     explicit = read_targets([tmp_path / "d.faa", tmp_path, tmp_path / "a.fasta"])
@@ -141,7 +147,7 @@ def test_a_folder_gives_its_fasta_files_shortest_target_first(fasta, tmp_path):
 
 def test_a_bad_file_does_not_stop_the_others(fasta, tmp_path):
     good, bad = fasta(">good\nEV\n", "b.fasta"), fasta("", "a.fasta")
-    targets, failures = read_targets(tmp_path)
+    targets, failures, _ = read_targets(tmp_path)
     assert [target.source for target in targets] == [good]
     assert [path for path, _ in failures] == [bad]
     assert isinstance(failures[0][1], InputError)
@@ -149,18 +155,55 @@ def test_a_bad_file_does_not_stop_the_others(fasta, tmp_path):
 
 def test_of_two_files_with_one_tag_the_second_is_refused_and_both_are_named(fasta, tmp_path):
     first, second = fasta(">a\nEVQL\n", "1.fasta"), fasta(">A\nEV\n", "2.fasta")
-    targets, failures = read_targets(tmp_path)
+    targets, failures, _ = read_targets(tmp_path)
     assert [target.source for target in targets] == [first]
     assert failures[0][0] == second
     assert str(first) in str(failures[0][1])
     assert str(second) in str(failures[0][1])
 
 
+def test_names_that_upstreams_rule_makes_one_are_told_across_files(fasta, tmp_path):
+    fasta(">1ABC|H\nEVQL\n", "h.fasta")
+    fasta(">1ABC|L\nDIQM\n", "l.fasta")
+    assert [t.tag for t in read_targets(tmp_path).targets] == ["1ABC|H", "1ABC|L"]
+    read = read_targets(tmp_path, tag_rule="word_characters")
+    assert [target.tag for target in read.targets] == ["1ABC"]
+    assert "its target has the name '1ABC', as has that of" in str(read.failures[0][1])
+
+
 def test_missing_paths_and_folders_without_fasta_stop_at_once(tmp_path):
     with pytest.raises(InputError, match=r"no such file or folder: .*one.*two"):
         read_targets([tmp_path / "one", tmp_path / "two"])
-    with pytest.raises(InputError, match=r"has no FASTA file: expected names ending in \.fasta or \.fa"):
+    with pytest.raises(InputError, match=r"has no FASTA file: expected names ending in \.fasta or \.fa$"):
         read_targets(tmp_path)
+    with pytest.raises(
+        InputError, match=r"EVQLEVQL.*\.\.\. \(4,001 characters\) cannot be read .*letters alone"
+    ):
+        read_targets("EVQL" * 1000 + "1")
+    with pytest.raises(InputError, match="null byte"):
+        read_targets("EV\0QL")
+
+
+def test_files_that_look_like_fasta_and_are_passed_over_are_named(fasta, tmp_path):
+    for name in ("b.faa", "a.FASTA", "c.fasta.gz"):
+        fasta(">a\nEV\n", name)
+    passed_over = r"a\.FASTA, b\.faa, c\.fasta\.gz passed over, as OpenFold does: rename to \.fasta or unpack"
+    with pytest.raises(InputError, match=rf"has no FASTA file: .*; {passed_over}"):
+        read_targets(tmp_path)
+    fasta(">a\nEV\n", "d.fasta")
+    (note,) = read_targets(tmp_path).notes
+    assert note.startswith(f"{tmp_path}: a.FASTA, b.faa, c.fasta.gz passed over")
+
+
+def test_letters_of_no_one_amino_acid_are_named(fasta):
+    assert unknown_residues_note(parse_sequence_argument("ACDEFGHIKLMNPQRSTVWY")) is None
+    note = unknown_residues_note(read_target(fasta(">a\nEX:BQZU\n")))
+    assert (
+        "target 'a' has letters of no one amino acid (X at residue 2 of a_1, B at residue 1 of a_2, " in note
+    )
+    assert (
+        "Z at residue 3 of a_2 and 1 more): OpenFold predicts them as unknown residues without atoms" in note
+    )
 
 
 def test_a_sequence_argument_is_read_as_a_record_is():

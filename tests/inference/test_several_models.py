@@ -105,7 +105,7 @@ def test_flags_change_names_and_b_factors_of_the_models_output(vanilla, predict)
     [
         (["--model_device", "cuda:0"], "--model_device cuda:0: "),
         (["--model_device", "gpu"], "--model_device gpu: "),
-        (["--trace_model"], "--trace_model is not supported"),
+        (["--trace_model"], "--trace_model is supported with OpenFold 2.0.0 and later"),
         (["--config_preset", "model_1"], "2 unknown (first: aux_heads.tm.linear"),
     ],
 )

@@ -130,10 +130,9 @@ def test_a_date_that_is_none_is_refused(options, capsys):
     assert "'3 May 2020' is not a date: expected YYYY-MM-DD" in capsys.readouterr().err
 
 
-def test_an_empty_template_folder_is_named(options, tmp_path):
-    said = refused(options(template_mmcif_dir=str(tmp_path)))
-    assert f"template folder {tmp_path} has no .cif file" in said
-    assert "leave the argument out" in said
+def test_an_empty_template_folder_means_no_templates(options, tmp_path):
+    raw = raw_features(target(HEAVY), options(template_mmcif_dir=str(tmp_path)), model_config("model_1"))
+    assert raw["template_aatype"].shape[0] == 0
 
 
 def test_a_missing_template_file_is_named(with_hit, template_sequence, query, options, tmp_path):

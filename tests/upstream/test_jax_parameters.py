@@ -105,19 +105,6 @@ def test_a_misnamed_file_says_what_it_lacks(build, archive):
         load_jax_parameters(build("model_1_ptm", 2), path, preset="model_1_ptm")
 
 
-@pytest.mark.parametrize("name", ["weights.npz", "params_model_9.npz", "params_model_1_ptm.pt"])
-def test_a_name_without_a_preset_is_refused(name, build, archive):
-    path = archive("model_1")
-    path = path.rename(path.with_name(name))
-    with pytest.raises(CheckpointError, match=r"expected params_PRESET\.npz"):
-        load_jax_parameters(build("model_1", 2), path, preset="model_1")
-
-
-def test_a_missing_file_names_the_flag(build, tmp_path):
-    with pytest.raises(CheckpointError, match=r"--jax_param_path expects params_model_1\.npz"):
-        load_jax_parameters(build("model_1", 2), tmp_path / "params_model_1.npz", preset="model_1")
-
-
 @pytest.mark.parametrize("size", [0, 100, 200_000])
 def test_a_truncated_file_is_to_be_downloaded_again(size, build, archive):
     path = archive("model_1")

@@ -112,6 +112,18 @@ def test_custom_templates_are_used(version, vanilla, run, run_vanilla_script, ar
 
 
 @pytest.mark.slow
+def test_a_traced_model_predicts_what_the_model_predicts(vanilla, run, arguments, weights):
+    """Two lengths, so that it is traced twice; each target has its own residues and no padding."""
+    code, out = run(*arguments("pair", "model_1_ptm", SKIP, "--trace_model"))
+    assert code == 0
+    name = "predictions/query_model_1_ptm_output_dict.pkl"
+    ours, vanillas = read_pickle(out / name), read_pickle(vanilla["monomer"] / name)
+    for key in ("final_atom_positions", "plddt", "predicted_aligned_error"):
+        # TorchScript may fuse and reorder; the result is within float32's rounding over two blocks.
+        np.testing.assert_allclose(ours[key], vanillas[key], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "preset"),
     [

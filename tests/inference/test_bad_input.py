@@ -1,0 +1,495 @@
+"""Every mistake, as a user makes it: a clear error, an exit code, nothing half-written, no harm to others.
+
+A case puts files into a folder and runs the command on it. Of a mistake in one target a good one beside it,
+an antibody Fv, has to be predicted all the same.
+"""
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from openfoldpp.inference import driver
+
+VH = (
+    "QVQLQESGPGLVAPSQSLSITCTVSGFSLTGYGVNWVRQPPGKGLEWLGMIWGDGNTDYNSALKSRLSISKDNSKSQVFLKMNSLHTDDTARYYC"
+    "ARERDYRLDYWGQGTTLTVSS"
+)
+VL = (
+    "DIVLTQSPASLSASVGETVTITCRASGNIHNYLAWYQQKQGKSPQLLVYYTTTLADGVPSRFSGSGSGTQYSLKINSLQPEDFGSYYCQHFWSTPRTF"
+    "GGGTKLEIK"
+)
+FV = f"{VH}:{VL}"
+UBIQUITIN = "MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGKQLEDGRTLSDYNIQKESTLHLVLRLRGG"
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 373292032\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mistake.
+
+    Attributes
+    ----------
+    name : str
+        What it is.
+    said : tuple of str
+        Words that are printed: the thing, its value, the cure. ``DIR`` is the case's folder.
+    files : dict of str to (str, bytes or callable)
+        What lies in the case's folder; a callable writes to the path that it is given.
+    arguments : tuple of str
+        Beside the folder of FASTA files.
+    one_target : bool
+        Whether the mistake is about one target; then a good one lies beside it.
+    limit : int or None
+        Of the size of a file, in bytes.
+    root_may : bool
+        Whether the administrator may do it.
+    """
+
+    name: str
+    said: tuple[str, ...]
+    files: dict = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    one_target: bool = True
+    limit: int | None = None
+    root_may: bool = False
+
+    def __str__(self):
+        return self.name
+
+
+def fasta(name, text, *said):
+    """Return the case of one FASTA file that cannot be predicted."""
+    return Case(name, said, {"fasta/bad.fasta": text})
+
+
+# One chain, which every preset for monomers takes.
+CHAIN = ">good\nMQIFVKTLTG\n"
+PTM = ("--config_preset", "model_1_ptm")
+WEIGHTS = ("--openfold_checkpoint_path", "DIR/weights.pt", *PTM)
+JAX = ("--jax_param_path", "DIR/params_model_1_ptm.npz", *PTM)
+
+
+def weights(name, content, *said, arguments=WEIGHTS):
+    """Return the case of a weights file that cannot be used; without weights no target can be predicted."""
+    path = arguments[1].removeprefix("DIR/")
+    return Case(
+        name, (f"DIR/{path}", *said), {path: content, "fasta/good.fasta": CHAIN}, arguments, one_target=False
+    )
+
+
+def saved(*change):
+    """Return a function that saves a checkpoint, all of it or that much."""
+
+    def write(path, fraction=1.0):
+        torch.save({"weight": torch.zeros(64, 64)}, path)
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
+
+    return lambda path: write(path, *change)
+
+
+def arrays(path):
+    with path.open("wb") as file:
+        np.savez(file, weights=np.zeros((64, 64)))
+
+
+def truncated_arrays(path):
+    arrays(path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def objects(path):
+    with path.open("wb") as file:
+        np.savez(file, weights=np.array([Payload()], dtype=object))
+
+
+class Payload:
+    """Unpickled, it would run."""
+
+    def __reduce__(self):
+        return (exec, ("import sys; sys.payload_has_run = True",))
+
+
+def pickled(path):
+    path.write_bytes(pickle.dumps({"weight": Payload()}))
+
+
+def saved_with_payload(path):
+    torch.save({"weight": torch.zeros(2), "more": Payload()}, path)
+
+
+def parameters(preset):
+    """Return a function that saves a checkpoint with some parameters of a preset's model."""
+    names = ["evoformer.linear.weight", "structure_module.linear_in.weight"]
+    names += ["aux_heads.tm.linear.weight"] * preset.endswith("_ptm")
+    names += ["template_pair_stack.layer_norm.weight"] * preset.startswith("model_1")
+    return lambda path: torch.save({name: torch.zeros(2) for name in names}, path)
+
+
+PLUGIN = "from openfoldpp.plugins.hookspecs import hookimpl\n\n@hookimpl\n"
+RAISES = PLUGIN + (
+    "def openfoldpp_make_features(target, options):\n"
+    "    if target.tag == 'bad':\n        return {}['missing']\n"
+)
+# Every kind of block once, and few sequences: a model that is made, loaded and run in seconds.
+SMALL = {
+    "model.evoformer_stack.no_blocks": 1,
+    "model.extra_msa.extra_msa_stack.no_blocks": 1,
+    "model.template.template_pair_stack.no_blocks": 1,
+    "data.predict.max_extra_msa": 16,
+    "data.predict.max_msa_clusters": 20,
+    "data.common.max_recycling_iters": 0,
+}
+SHRINK = PLUGIN + (
+    f"def openfoldpp_configure(config, options):\n    config.update_from_flattened_dict({SMALL!r})\n"
+)
+
+
+def small_model(path):
+    """Save the small model's parameters, as upstream draws them."""
+    from openfoldpp.upstream import activate
+
+    activate()
+    from openfold.config import model_config
+    from openfold.model.model import AlphaFold
+
+    config = model_config("model_1_ptm")
+    config.update_from_flattened_dict(SMALL)
+    torch.manual_seed(0)
+    torch.save(AlphaFold(config).state_dict(), path)
+
+
+WRONG_SIGNATURE = PLUGIN + "def openfoldpp_make_features(target, settings):\n    return None\n"
+
+
+def plugin(name, source):
+    """Return the files of an installed plugin."""
+    return {
+        f"plugins/{name}.py": source,
+        f"plugins/{name}-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"plugins/{name}-1.0.dist-info/entry_points.txt": f"[openfoldpp.plugins]\n{name} = {name}\n",
+    }
+
+
+NOT_AN_FV = "--openfold_checkpoint_path FILE"
+CASES = [
+    # The file
+    fasta("an empty file", "", "DIR/fasta/bad.fasta: the file is empty; write a line '>NAME'"),
+    fasta("blanks alone", " \n\t\n", "the file is empty; write a line '>NAME'"),
+    fasta("no record", f"{FV}\n", "line 1: expected a line that begins with '>', found 'QVQLQ"),
+    fasta("a file that is packed", b"\x1f\x8b\x08\x00", "byte 1 is not UTF-8 text", "not compressed"),
+    fasta("UTF-16", f">a\n{FV}\n".encode("utf-16"), "byte 0 is not UTF-8 text; save the file as plain text"),
+    # The name
+    Case(
+        "two targets of one name",
+        ("DIR/fasta/bad.fasta: its target has the name 'twin'", "DIR/fasta/a.fasta", "change a '>' line"),
+        {"fasta/a.fasta": f">twin\n{FV}\n", "fasta/bad.fasta": f">twin x\n{FV}\n"},
+    ),
+    fasta("two chains of one name", f">x\n{FV}\n>x_1\n{VH}\n", "two chains are named 'x_1': change one"),
+    fasta("a slash in the name", f">a/b\n{FV}\n", "'a/b' cannot name output files: use letters, digits"),
+    fasta("two dots for a name", f">..\n{FV}\n", "'..' cannot name output files: use letters, digits"),
+    fasta("a name out of the folder", f">../x\n{FV}\n", "'../x' cannot name output files"),
+    fasta("no name", f">\n{FV}\n", "line 1: the '>' line has no name"),
+    # The letters
+    fasta(
+        "a digit", f">a\n{VH}\n{VL[:5]}1{VL[5:]}\n", "'1' at line 3, column 6 is not an amino acid: use one-"
+    ),
+    fasta("a gap", f">a\n{VH[:5]}-{VH[5:]}:{VL}\n", "'-' at line 2, column 6", "remove the gaps"),
+    fasta("a stop inside", f">a\n{VH}*{VL}\n", "'*' before the end of the chain is not an amino acid"),
+    fasta("a letter beyond ASCII", f">a\n{VH}Å:{VL}\n", "'Å' at line 2, column 117 is not an amino acid"),
+    *(
+        fasta(
+            f"an {letter}",
+            f">a\n{VH[:40]}{letter}{VH[41:]}:{VL}\n",
+            f"has '{letter}' at residue 41",
+            NOT_AN_FV,
+        )
+        for letter in "BJOUXZ"
+    ),
+    # The length
+    fasta("no residue", ">a\n", "record 'a': the sequence is empty: write its amino acid letters"),
+    fasta("one residue", ">a\nM\n", "the target has one residue, 'M', and OpenFold predicts two or more"),
+    Case(
+        "20,000 residues",
+        ("target 'a': its only chain, 'a', has no antibody variable domain", NOT_AN_FV),
+        {"fasta/bad.fasta": f">a\n{'ACDEFGHIKL' * 2000}\n"},
+    ),
+    Case(
+        "20,000 residues with weights",
+        ("target 'bad' with 20,000 residues needs about", "GiB of memory on cpu", "enough for about"),
+        {
+            "weights.pt": small_model,
+            "fasta/bad.fasta": f">bad\n{'ACDEFGHIKL' * 2000}\n",
+            "fasta/good.fasta": CHAIN,
+            **plugin("shrink", SHRINK),
+        },
+        (*WEIGHTS, "--plugins", "shrink"),
+    ),
+    # What FlashABB serves
+    fasta("a heavy chain alone", f">a\n{VH}\n", "heavy chain without its partner", "or as VH:VL"),
+    fasta("two heavy chains", f">a\n{VH}:{VH}\n", "target 'a'", "heavy", NOT_AN_FV),
+    fasta("no antibody", f">a\n{UBIQUITIN}\n", "has no antibody variable domain", NOT_AN_FV),
+    # The weights
+    weights("a Git LFS pointer", LFS_POINTER, "is a Git LFS pointer", "run `git lfs pull`"),
+    weights("an empty checkpoint", "", "is empty. Download it again"),
+    weights("a checkpoint cut short", saved(0.5), "cut short or damaged (", "Download it again"),
+    weights("a page instead of a checkpoint", "<html>\n", "text file that begins with '<html>'", "(.pt)"),
+    weights("an .npz as checkpoint", arrays, "holds JAX parameters: give it with --jax_param_path"),
+    weights("a pickle with a payload", pickled, "holds more than tensors and was not loaded"),
+    weights("a checkpoint with a payload", saved_with_payload, "holds more than tensors and was not loaded"),
+    weights("JAX: a Git LFS pointer", LFS_POINTER, "run `git lfs pull`", arguments=JAX),
+    weights("JAX: cut short", truncated_arrays, "cut short or damaged (1,000 bytes", arguments=JAX),
+    weights("JAX: a checkpoint", saved(), "give it with --openfold_checkpoint_path", arguments=JAX),
+    weights("JAX: a pickle in it", objects, "weights.npy in it is a pickle", arguments=JAX),
+    weights(
+        "JAX: of another name",
+        arrays,
+        "expected params_PRESET.npz, such as params_model_1_ptm.npz",
+        arguments=("--jax_param_path", "DIR/weights.npz", *PTM),
+    ),
+    *(
+        Case(
+            f"a checkpoint of {trained} for {preset}",
+            ("DIR/weights.pt is not a checkpoint of preset", *said, f"give --config_preset {trained}."),
+            {"weights.pt": parameters(trained), "fasta/good.fasta": CHAIN, **plugin("shrink", SHRINK)},
+            (*WEIGHTS, "--config_preset", preset, "--plugins", "shrink"),
+            one_target=False,
+        )
+        for trained, preset, said in (
+            ("model_1_ptm", "model_1", ("1 unknown (first: aux_heads.tm.linear.weight)",)),
+            ("model_1", "model_1_ptm", ("parameters missing",)),
+            ("model_3_ptm", "model_1_ptm", ("parameters of model_3_ptm, model_4_ptm or model_5_ptm",)),
+        )
+    ),
+    Case(
+        "weights that are not there",
+        ("no checkpoint at DIR/none.pt: --openfold_checkpoint_path expects a .pt file",),
+        arguments=("--openfold_checkpoint_path", "DIR/none.pt"),
+        one_target=False,
+    ),
+    # The plugins
+    Case(
+        "a plugin that is not there",
+        ("'openfolds'", "installed"),
+        arguments=("--plugins", "openfolds"),
+        one_target=False,
+    ),
+    Case(
+        "a hook that raises",
+        ("plugin 'raises', hook openfoldpp_make_features, target 'bad': KeyError: 'missing'",),
+        {**plugin("raises", RAISES), "fasta/bad.fasta": f">bad\n{FV}\n"},
+        ("--plugins", "openfoldpp,raises"),
+    ),
+    Case(
+        "a hook of a wrong signature",
+        ("'wrong'", "openfoldpp_make_features", "settings"),
+        plugin("wrong", WRONG_SIGNATURE),
+        ("--plugins", "openfoldpp,wrong"),
+        one_target=False,
+    ),
+    # The folders and flags
+    Case(
+        "an output folder that is a file",
+        ("--output_dir DIR/file: DIR/file cannot be written to (File exists): give another folder",),
+        {"file": ""},
+        ("--output_dir", "DIR/file"),
+        one_target=False,
+    ),
+    Case(
+        "predictions that is a file",
+        ("--output_dir DIR/out: DIR/out/predictions cannot be written to (Not a directory)",),
+        {"out/predictions": ""},
+        one_target=False,
+    ),
+    Case(
+        "an output folder of others",
+        ("--output_dir DIR/locked: DIR/locked cannot be written to (Permission denied)",),
+        {"locked": lambda path: path.mkdir(mode=0o500)},
+        ("--output_dir", "DIR/locked"),
+        one_target=False,
+        root_may=True,
+    ),
+    Case(
+        "an output folder that cannot be",
+        ("--output_dir /proc/none: /proc/none cannot be written to (No such file",),
+        arguments=("--output_dir", "/proc/none"),
+        one_target=False,
+    ),
+    *(
+        Case(
+            f"no folder for {flag.strip('-')}",
+            (f"{flag.strip('-')} DIR/none: there is no such folder; correct it, or leave it out",),
+            arguments=arguments,
+            one_target=False,
+        )
+        for flag, arguments in (
+            ("--use_precomputed_alignments", ("--use_precomputed_alignments", "DIR/none")),
+            ("template_mmcif_dir", ("DIR/none",)),
+        )
+    ),
+    Case(
+        "a folder without FASTA files",
+        (
+            "the folder DIR/fasta has no FASTA file: expected names ending in .fasta or .fa",
+            "a.faa passed over",
+        ),
+        {"fasta/good.fasta": None, "fasta/a.faa": f">a\n{FV}\n"},
+        one_target=False,
+    ),
+    Case(
+        "a preset that is not there",
+        ("--config_preset model_9: this OpenFold has no such preset", "model_1"),
+        {"weights.pt": saved()},
+        (*WEIGHTS, "--config_preset", "model_9"),
+        one_target=False,
+    ),
+    Case(
+        "a postfix that is a path",
+        ("--output_postfix 'a/b' cannot be part of a file's name: use letters",),
+        arguments=("--output_postfix", "a/b"),
+        one_target=False,
+    ),
+    Case(
+        "a disk that is full",
+        ("good_model_1_ptm_output_dict.pkl: File too large; it needs ", "give another --output_dir"),
+        limit=400_000,
+        one_target=False,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_mistake_is_a_clear_error_and_harms_nothing_else(case, tmp_path, capsys, monkeypatch):
+    if case.root_may and os.geteuid() == 0:
+        pytest.skip("root may do it")
+    put({"fasta/good.fasta": f">good\n{FV}\n", **case.files}, tmp_path)
+    if (tmp_path / "plugins").is_dir():
+        monkeypatch.syspath_prepend(tmp_path / "plugins")
+    arguments = [argument.replace("DIR", str(tmp_path)) for argument in case.arguments]
+    if "--output_dir" not in arguments:
+        arguments += ["--output_dir", str(tmp_path / "out")]
+    if "--plugins" not in arguments:
+        arguments += ["--plugins", "openfoldpp"]
+    with largest_file(case.limit):
+        code = driver.main(
+            [str(tmp_path / "fasta"), *arguments, "--skip_relaxation", "--quiet"],
+            program="run_pretrained_openfold.py",
+        )
+    printed = "".join(capsys.readouterr())
+    assert code == 1, printed
+    assert "Traceback" not in printed
+    said = " ".join(printed.split())
+    for words in case.said:
+        assert words.replace("DIR", str(tmp_path)) in said
+    written = nothing_half_written(tmp_path / "out")
+    tags = {name.partition("_model_1_ptm_")[0] for name in written}
+    if case.one_target:
+        good = {"good", "twin"} if case.name == "two targets of one name" else {"good"}
+        assert tags - {"timings.json"} == good
+        assert f"1 of {len(good) + 1} targets failed" in said
+    elif case.limit is None:
+        assert written == {"predictions"} & {path.name for path in (tmp_path / "out").glob("*")}
+    assert not hasattr(sys, "payload_has_run")
+
+
+def put(files, folder):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(path)
+        elif content is not None:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+@contextlib.contextmanager
+def largest_file(limit):
+    """Let no file grow beyond some bytes, as on a full disk; Python ignores the signal that comes with it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if limit is None else limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def nothing_half_written(folder):
+    """Assert that no temporary file is left and that each file can be read; returns the files' names."""
+    if not folder.is_dir():
+        return set()
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in folder.rglob("*") if path.name.startswith((".", "tmp"))]
+    for path in paths:
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".pkl":
+            assert path.read_bytes().endswith(pickle.STOP)
+        elif path.suffix == ".pdb":
+            assert path.read_text().rstrip().endswith("END")
+    return {path.name for path in paths}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f">a\n{FV.lower()}\n", f">a\n{VH}*\n>b\n{VL}*\n", f"\ufeff>a\r\n{VH}\r\n:{VL}\r\n\r\n>\r\n"],
+    ids=["lower case", "stop codons", "Windows"],
+)
+def test_what_is_no_mistake_is_predicted(text, tmp_path):
+    put({"fasta/a.fasta": text}, tmp_path)
+    arguments = [str(tmp_path / "fasta"), "--plugins", "openfoldpp", "--output_dir", str(tmp_path / "out")]
+    code = driver.main([*arguments, "--skip_relaxation", "--quiet"], program="run_pretrained_openfold.py")
+    assert code == 0
+    (file,) = (tmp_path / "out" / "predictions").glob("*.pdb")
+    assert sum(" CA " in line for line in io.StringIO(file.read_text())) == len(VH + VL)
+
+
+def test_letters_that_openfold_predicts_as_unknown_are_said_once(tmp_path, capsys, monkeypatch):
+    files = {"fasta/a.fasta": ">a\nMQXFVKTLTG\n", "weights.pt": small_model, **plugin("shrink", SHRINK)}
+    put(files, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "plugins")
+    arguments = ["--openfold_checkpoint_path", str(tmp_path / "weights.pt"), *PTM, "--plugins", "shrink"]
+    arguments += ["--output_dir", str(tmp_path / "out"), "--skip_relaxation"]
+    code = driver.main([str(tmp_path / "fasta"), *arguments], program="run_pretrained_openfold.py")
+    assert code == 0
+    note = (
+        "target 'a' has letters of no one amino acid (X at residue 3 of a): OpenFold predicts them as unknown"
+    )
+    assert capsys.readouterr().err.count(note) == 1
+    (file,) = (tmp_path / "out" / "predictions").glob("*.pdb")
+    residues = {int(line[22:26]) for line in io.StringIO(file.read_text()) if line.startswith("ATOM")}
+    assert residues == {1, 2, 4, 5, 6, 7, 8, 9, 10}
+
+
+def mounted(folder):
+    """Mount a file system of 2 MB, where this machine lets us; returns whether it does."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    return not subprocess.run(mount, capture_output=True, check=False).returncode
+
+
+def test_a_disk_that_is_really_full_names_the_file_and_the_space(tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    if not Path("/proc/mounts").exists() or not mounted(out):
+        pytest.skip("this machine lets us mount no file system; the row 'a disk that is full' does without")
+    try:
+        (out / "filler").write_bytes(bytes(1_500_000))
+        code = driver.main(
+            [FV, FV, "--output_dir", str(out), "--quiet"], program="openfoldpp predict", targets=True
+        )
+        printed = "".join(capsys.readouterr())
+        assert code == 1
+        assert "No space left on device; it needs " in printed
+        assert "Traceback" not in printed
+        nothing_half_written(out)
+    finally:
+        subprocess.run(["umount", str(out)], check=True)
