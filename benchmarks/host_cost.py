@@ -131,7 +131,7 @@ def main() -> None:
 
     from openfoldpp.inference import options as command_line
     from openfoldpp.inference.fasta import parse_sequence_argument
-    from openfoldpp.inference.pipeline import Pipeline
+    from openfoldpp.inference.pipeline import Pipeline, settle
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -145,6 +145,7 @@ def main() -> None:
             str(folder / "b"),
         ]
         options, host = command_line.defaults(*given)
+        settle(options)
         pipeline = Pipeline(options, host)
         pipeline.config.update_from_flattened_dict(overrides(arguments.blocks))
         from openfold.model.model import AlphaFold

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from openfoldpp.cli.main import app
 from openfoldpp.config import Settings
 from openfoldpp.inference import options
 from openfoldpp.upstream.locate import HOME_VARIABLE
@@ -57,6 +59,14 @@ def test_python_parses_and_names_what_exists(code):
     assert all(hasattr(openfoldpp.Prediction, name) for name in names)
 
 
+# Of git, in the line that clones OpenFold.
+OTHER_PROGRAMS = {"--branch"}
+
+
+def click_help(command):
+    return CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).output
+
+
 def test_every_flag_exists(capsys):
     with pytest.raises(SystemExit):
         options.parse(["--plugins", "openfoldpp", "--help"], program="run_pretrained_openfold.py")
@@ -64,15 +74,22 @@ def test_every_flag_exists(capsys):
     with pytest.raises(SystemExit):
         options.parse(["--help"], program="openfoldpp predict", targets=True)
     known += capsys.readouterr().out + (REPOSITORY / "benchmarks/fv_accuracy.py").read_text()
-    flags = set(re.findall(r"(?<![\w-])--\w+", README))
+    for command in (["doctor"], ["export"], ["schema", "show"], ["schema", "check"], ["schema", "diff"]):
+        known += click_help(command)
+    docs = "".join(
+        (REPOSITORY / "docs" / name).read_text() for name in ("openfold2.md", "input.md", "readers.md")
+    )
+    flags = set(re.findall(r"(?<![\w-])--\w+", README + docs)) - OTHER_PROGRAMS
     assert flags
     assert {flag for flag in flags if flag not in known} == set()
 
 
-def test_every_linked_file_exists():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert links
-    assert [link for link in links if not (REPOSITORY / link).exists()] == []
+@pytest.mark.parametrize(
+    "page", [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))], ids=str
+)
+def test_every_linked_file_exists(page):
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_settings_are_those_that_are_read():

@@ -231,9 +231,9 @@ CASES = [
             "weights.pt": small_model,
             "fasta/bad.fasta": f">bad\n{'ACDEFGHIKL' * 2000}\n",
             "fasta/good.fasta": CHAIN,
-            **plugin("shrink", SHRINK),
+            **plugin("tiny", SHRINK),
         },
-        (*WEIGHTS, "--plugins", "shrink"),
+        (*WEIGHTS, "--plugins", "tiny"),
     ),
     # What FlashABB serves
     fasta("a heavy chain alone", f">a\n{VH}\n", "heavy chain without its partner", "or as VH:VL"),
@@ -261,8 +261,8 @@ CASES = [
         Case(
             f"a checkpoint of {trained} for {preset}",
             ("DIR/weights.pt is not a checkpoint of preset", *said, f"give --config_preset {trained}."),
-            {"weights.pt": parameters(trained), "fasta/good.fasta": CHAIN, **plugin("shrink", SHRINK)},
-            (*WEIGHTS, "--config_preset", preset, "--plugins", "shrink"),
+            {"weights.pt": parameters(trained), "fasta/good.fasta": CHAIN, **plugin("tiny", SHRINK)},
+            (*WEIGHTS, "--config_preset", preset, "--plugins", "tiny"),
             one_target=False,
         )
         for trained, preset, said in (
@@ -454,10 +454,10 @@ def test_what_is_no_mistake_is_predicted(text, tmp_path):
 
 
 def test_letters_that_openfold_predicts_as_unknown_are_said_once(tmp_path, capsys, monkeypatch):
-    files = {"fasta/a.fasta": ">a\nMQXFVKTLTG\n", "weights.pt": small_model, **plugin("shrink", SHRINK)}
+    files = {"fasta/a.fasta": ">a\nMQXFVKTLTG\n", "weights.pt": small_model, **plugin("tiny", SHRINK)}
     put(files, tmp_path)
     monkeypatch.syspath_prepend(tmp_path / "plugins")
-    arguments = ["--openfold_checkpoint_path", str(tmp_path / "weights.pt"), *PTM, "--plugins", "shrink"]
+    arguments = ["--openfold_checkpoint_path", str(tmp_path / "weights.pt"), *PTM, "--plugins", "tiny"]
     arguments += ["--output_dir", str(tmp_path / "out"), "--skip_relaxation"]
     code = driver.main([str(tmp_path / "fasta"), *arguments], program="run_pretrained_openfold.py")
     assert code == 0

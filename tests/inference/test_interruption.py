@@ -31,6 +31,18 @@ VL = (
 )
 
 
+@pytest.fixture(autouse=True)
+def signals_are_heard():
+    """A shell's background jobs and nohup ignore signals, and so would the processes started here."""
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    for signum in SIGNALS:
+        heard = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+        signal.signal(signum, heard)
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
 def send(name):
     os.kill(os.getpid(), getattr(signal, name))
 

@@ -44,10 +44,19 @@ def run_weights(run_program, vanilla, folder, weights):
     )  # fmt: skip
 
 
-def test_weights_that_cannot_be_read_leave_what_earlier_ones_predicted(
-    vanilla, run_program, tmp_path, capsys
-):
+def test_weights_that_are_none_are_refused_before_the_first_target(vanilla, run_program, tmp_path, capsys):
     (tmp_path / "bad.pt").write_bytes(b"nothing of the kind")
+    weights = f"{vanilla['one'].checkpoint},{tmp_path / 'bad.pt'}"
+    assert run_weights(run_program, vanilla, tmp_path, weights) == 1
+    assert "bad.pt is a text file" in capsys.readouterr().err
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_weights_of_another_model_leave_what_earlier_ones_predicted(vanilla, run_program, tmp_path, capsys):
+    """Of which model they are shows only when the file is read."""
+    import torch
+
+    torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "bad.pt")
     weights = f"{vanilla['one'].checkpoint},{tmp_path / 'bad.pt'}"
     assert run_weights(run_program, vanilla, tmp_path, weights) == 1
     out = capsys.readouterr().out

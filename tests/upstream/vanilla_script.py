@@ -23,7 +23,7 @@ import vanilla
 
 
 def give_numpy_back_its_names():
-    """Pairing the chains' alignments compares with np.string_ and sums a generator; numpy 2.4 does neither."""
+    """Pairing the alignments of chains reads np.string_ and sums a generator; numpy 2.4 has neither."""
     import numpy as np
 
     vars(np)["string_"] = np.bytes_
