@@ -1,7 +1,7 @@
 """``run_pretrained_openfold.py`` and ``openfoldpp predict``: every target of a command, to its files.
 
-The driver does the steps of upstream's script, under its flags and into its layout, where upstream has
-no script (the PyPI release) or there are no weights to run. A target that fails does not stop the next.
+What predicts is a pipeline: upstream's script where there is one and weights for it, else the same steps,
+under upstream's flags and into its layout. A target that fails does not stop the next.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from openfoldpp.inference.interruption import (
     interruptible,
     interruption_message,
 )
-from openfoldpp.inference.memory import is_out_of_memory, out_of_memory_error
+from openfoldpp.inference.memory import out_of_memory_error
 from openfoldpp.inference.outputs import record_timings, write_prediction, write_protein
-from openfoldpp.inference.pipeline import Pipeline, settle, timed
+from openfoldpp.inference.pipeline import Pipeline, settle, tag_rule, timed
 from openfoldpp.inference.prediction import Prediction
 from openfoldpp.inference.progress import ProgressReporter
 from openfoldpp.inference.script import make_pipeline
 from openfoldpp.inference.summary import TargetSummary, print_summary
 from openfoldpp.plugins.manager import PluginHost
 from openfoldpp.types import OutputPaths, ProgressEvent, Target
-from openfoldpp.upstream import locate
+from openfoldpp.upstream.model import is_out_of_memory
 
 # As a shell reports a program that SIGINT ended.
 _INTERRUPTED = 130
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None, *, program: str, targets: bool = Fal
         try:
             Settings.from_environment()
             options, host = command_line.parse(argv, program=program, targets=targets)
-            inputs = read_inputs(options, targets, tag_rule=_tag_rule(options))
+            inputs = read_inputs(options, targets, tag_rule=tag_rule(options))
             run = Run(options, host, inputs, interruption=interruption)
             return run.execute()
         except OpenFoldPPError as error:
@@ -111,8 +111,8 @@ class Run:
     def execute(self) -> int:
         """Predict and write every target, print the summary, and return the exit code."""
         options = self.options
-        self._check()
         settle(options)
+        self._check()
         weights = command_line.weights_given(options)
         if weights:
             for target in self.inputs.targets:
@@ -366,14 +366,6 @@ class Run:
         else:
             write_text(path, prediction.to_pdb(subtract_plddt=options.subtract_plddt))
         return path
-
-
-def _tag_rule(options: Namespace) -> str:
-    """Return how the OpenFold in use makes a tag of a FASTA header."""
-    with suppress(OpenFoldNotFoundError):
-        if locate(options.openfold_home).version.startswith("2."):
-            return "word_characters"
-    return "first_word"
 
 
 def _modified(folder: Path) -> dict[Path, int]:

@@ -20,7 +20,6 @@ from openfoldpp.inference.memory_estimate import (
 # Rows that a prediction can do with, proposed where they would make it fit.
 _FEW_SEQ, _FEW_EXTRA = 128, 512
 _LIMIT_VARIABLE = "OPENFOLDPP_MEMORY_LIMIT_GIB"
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory")
 
 
 @dataclass(frozen=True)
@@ -155,36 +154,10 @@ def limit_chunk_size(model: Any, largest_chunk: int) -> None:
             tuner.cached_arg_data = tuner.cached_chunk_size = None
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an exception, or one that it came from, means that memory ran out.
-
-    Parameters
-    ----------
-    error : BaseException
-        Whatever a prediction raised.
-
-    Returns
-    -------
-    bool
-        True for Python's and numpy's ``MemoryError``, torch's ``OutOfMemoryError`` and the plain
-        ``RuntimeError`` of its CPU allocator.
-    """
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        if isinstance(current, MemoryError) or type(current).__name__ == "OutOfMemoryError":
-            return True
-        if isinstance(current, RuntimeError | OSError) and any(t in str(current) for t in _OUT_OF_MEMORY):
-            return True
-        current = current.__cause__ or current.__context__
-    return False
-
-
 def out_of_memory_error(
     error: BaseException, n_res: int, *, device: str = "cpu", what: str = "this target"
 ) -> InsufficientMemoryError:
-    """Make the clear error of one that :func:`is_out_of_memory` knows.
+    """Make the clear error of one that :func:`openfoldpp.upstream.model.is_out_of_memory` knows.
 
     Parameters
     ----------

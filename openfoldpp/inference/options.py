@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -142,14 +143,22 @@ def check_release(options: argparse.Namespace, installation: Installation) -> li
         )
     if options.use_custom_template and options.template_mmcif_dir is None:
         raise InputError("--use_custom_template takes the mmCIF files of the template folder: give that too")
+    notes = []
+    kalign = options.kalign_binary_path
+    if options.template_mmcif_dir and installation.version >= "2" and shutil.which(kalign) is None:
+        notes.append(
+            f"--kalign_binary_path {kalign}: there is no such program; OpenFold leaves out a template whose "
+            "sequence in the alignments is not that of its file (on Debian and Ubuntu: apt install kalign)"
+        )
     if options.long_sequence_inference and not deepspeed_installed():
-        return ["--long_sequence_inference: without DeepSpeed, OpenFold's own low-memory attention is used"]
-    return []
+        notes.append(
+            "--long_sequence_inference: without DeepSpeed, OpenFold's own low-memory attention is used"
+        )
+    return notes
 
 
 def script_arguments(
     options: argparse.Namespace,
-    version: str,
     *,
     fasta_dir: Path,
     templates: Path,
@@ -165,8 +174,6 @@ def script_arguments(
     ----------
     options : argparse.Namespace
         From :func:`parse`.
-    version : str
-        The OpenFold release.
     fasta_dir, templates, output_dir : pathlib.Path
         Folders of this execution; ``templates`` is used where the options name none.
     alignments : pathlib.Path or None

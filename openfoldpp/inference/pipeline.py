@@ -314,6 +314,25 @@ def settle(options: Namespace) -> None:
         options.save_outputs = not weights_given(options)
 
 
+def tag_rule(options: Namespace) -> str:
+    """Return how the OpenFold in use makes a tag of a FASTA header.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        ``openfold_home`` is read.
+
+    Returns
+    -------
+    str
+        As :func:`openfoldpp.inference.fasta.read_targets` takes it.
+    """
+    with suppress(OpenFoldNotFoundError):
+        if locate(options.openfold_home).version.startswith("2."):
+            return "word_characters"
+    return "first_word"
+
+
 def chain_labels(indices: Iterable[int]) -> tuple[str, ...]:
     """Return the label of each chain, by its place (`indices`) in upstream's order of labels."""
     return tuple(CHAIN_LABELS[index] for index in indices)

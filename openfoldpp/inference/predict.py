@@ -8,7 +8,7 @@ from openfoldpp.config import Settings
 from openfoldpp.errors import ConfigError, InputError
 from openfoldpp.inference import options as command_line
 from openfoldpp.inference.fasta import parse_sequence_argument, read_target
-from openfoldpp.inference.pipeline import generators_kept, settle
+from openfoldpp.inference.pipeline import generators_kept, settle, tag_rule
 from openfoldpp.inference.prediction import Prediction
 from openfoldpp.inference.script import make_pipeline
 from openfoldpp.types import Target
@@ -63,7 +63,7 @@ def predict(
     except SystemExit as error:
         raise ConfigError(f"arguments {arguments} cannot be used; argparse has printed why") from error
     if isinstance(target, Path):
-        target = read_target(target)
+        target = read_target(target, tag_rule=tag_rule(options))
     elif isinstance(target, str):
         target = parse_sequence_argument(target, tag=tag)
     elif not isinstance(target, Target):

@@ -7,6 +7,7 @@ not stop the next.
 
 from __future__ import annotations
 
+import re
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from openfoldpp.errors import InputError, UpstreamError
+from openfoldpp.geometry.coordinates import CHAIN_LABELS
 from openfoldpp.geometry.residues import LETTERS, UNKNOWN
 from openfoldpp.inference.memory import limit_chunk_size
 from openfoldpp.inference.options import script_arguments, weights_given
@@ -31,7 +33,7 @@ from openfoldpp.upstream.alignments import check_alignments
 from openfoldpp.upstream.checkpoints import check_checkpoint_file
 from openfoldpp.upstream.compat.soloseq import ESM1B_MAX_RESIDUES
 from openfoldpp.upstream.databases import check_databases_of_2, searches_databases
-from openfoldpp.upstream.model import weights_files
+from openfoldpp.upstream.model import require_device, weights_files
 from openfoldpp.upstream.script import Hooks, KeptModel, ScriptResult, run_script
 
 
@@ -64,6 +66,7 @@ def make_pipeline(
         A :class:`ScriptPipeline` where there are weights and OpenFold 2 is in use.
     """
     if weights_given(options) and locate(options.openfold_home).version.startswith("2."):
+        _require_script(options)
         return ScriptPipeline(options, host, seed, note=note, writes_files=writes_files)
     return Pipeline(options, host, seed, note=note)
 
@@ -125,6 +128,7 @@ class ScriptPipeline(Pipeline):
     def models(self) -> Iterator[ScriptModel]:
         """Yield each weights file; its model is loaded by the script, with the first target."""
         options = self.options
+        require_device(options.model_device)
         files = weights_files(options.openfold_checkpoint_path, options.jax_param_path)
         for path, jax in files:  # before the first target, which may take hours
             check_checkpoint_file(path, jax=jax, preset=options.config_preset)
@@ -168,6 +172,7 @@ class ScriptPipeline(Pipeline):
         """
         options = self.options
         _require_chains(target, options.config_preset)
+        _require_tags(target)
         installation = self.activate()
         plan = self.plan_memory(target)
         on_step("features", 0.0)
@@ -176,7 +181,6 @@ class ScriptPipeline(Pipeline):
             features = self.host.call("make_features", target=target, options=options)
             arguments = script_arguments(
                 options,
-                installation.version,
                 fasta_dir=folder.fasta_dir,
                 templates=folder.templates,
                 output_dir=folder.output_dir,
@@ -185,29 +189,41 @@ class ScriptPipeline(Pipeline):
                 relax=self._script_relaxes,
                 seed=self.seed,
             )
+            given: list[Output] = []
+
+            def predict(model, batch):
+                output = self.host.call("predict", model=model, batch=batch, target=target)
+                if output is not None:
+                    given.append(self._from_plugin(output, target))
+                    return given[0]
+                return None
+
             hooks = Hooks(
                 configure=self._configure,
-                predict=lambda model, batch: self.host.call(
-                    "predict", model=model, batch=batch, target=target
-                ),
+                predict=predict,
                 on_step=on_step,
                 on_alignments=lambda chain: keep_alignments(chain, Path(options.output_dir)),
                 on_model=lambda model: limit_chunk_size(model, plan.largest_chunk),
                 features=features,
             )
-            result = run_script(
-                installation,
-                arguments,
-                hooks,
-                loaded.kept,
-                preset=options.config_preset,
-                experiment_config=options.experiment_config_json,
-                seed=self.seed,
-            )
+            try:
+                result = run_script(
+                    installation,
+                    arguments,
+                    hooks,
+                    loaded.kept,
+                    preset=options.config_preset,
+                    experiment_config=options.experiment_config_json,
+                    seed=self.seed,
+                )
+            except FileNotFoundError as error:
+                raise _missing_template(error, options) from error
             self._config = result.config
             seconds = dict(result.seconds)
             seconds["features"] = time.perf_counter() - start - sum(seconds.values())
-            prediction = self._prediction(target, loaded, result, installation.version, seconds)
+            source = given[0].source if given else f"OpenFold {installation.version} {loaded.name}"
+            said = given[0].provenance if given else None
+            prediction = self._prediction(target, result, source, said, seconds)
             yield replace(prediction, staging=folder, relaxation_error=result.relaxation_error)
 
     @property
@@ -234,13 +250,12 @@ class ScriptPipeline(Pipeline):
         if options.use_precomputed_alignments is not None:
             given = Path(options.use_precomputed_alignments)
             self._check_alignments(given, target)
-            return given
+            return given if options.template_mmcif_dir else folder.without_hits(given)
         if searches_databases(options):
             kept = Path(options.output_dir) / "alignments"
-            if all((kept / chain.tag).is_dir() for chain in target.chains):
-                self._check_alignments(kept, target)
+            if self._suffices(kept, target):
                 return kept
-            check_databases_of_2(options)
+            check_databases_of_2(options, differ=len({chain.sequence for chain in target.chains}) > 1)
             if self._solo:
                 _require_embeddable(target)
             return None
@@ -256,31 +271,79 @@ class ScriptPipeline(Pipeline):
     def _solo(self) -> bool:
         return self.options.config_preset.startswith("seq") or self.options.use_single_seq_mode
 
+    def _suffices(self, kept: Path, target: Target) -> bool:
+        """Say whether an earlier search has found what this preset reads."""
+        if not all((kept / chain.tag).is_dir() for chain in target.chains):
+            return False
+        try:
+            self._check_alignments(kept, target)
+        except InputError as error:
+            self.note(f"target {target.tag!r}: the databases are searched again, as {error}")
+            return False
+        return True
+
     def _check_alignments(self, folder: Path, target: Target) -> None:
         preset = "seq" if self._solo else self.options.config_preset
         for text in check_alignments(folder, target, preset):
             self.note(text)
 
     def _prediction(
-        self, target: Target, loaded: ScriptModel, result: ScriptResult, version: str, seconds: dict
+        self,
+        target: Target,
+        result: ScriptResult,
+        source: str,
+        provenance: dict[str, str] | None,
+        seconds: dict[str, float],
     ) -> Prediction:
         target = _in_upstreams_order(target, self.options.config_preset)
         _require_same_residues(target, result)
-        by = "a plugin" if result.plugin_predicted else f"OpenFold {version} {loaded.name}"
         output = Output(
             result.output,
-            source=by,
+            source=source,
             chain_ids=chain_labels(dict.fromkeys(map(int, result.protein.chain_index))),
-            provenance={
-                path: "not stated by the plugin" if result.plugin_predicted else "predicted"
-                for path, _ in schema.flatten(result.output)
-            },
+            provenance=provenance or {path: "predicted" for path, _ in schema.flatten(result.output)},
         )
         return Prediction(target, self.options.config_preset, output, result.protein, seconds)
 
 
+def _require_script(options: Namespace) -> None:
+    installation = locate(options.openfold_home)
+    if installation.script is None:
+        raise UpstreamError(
+            f"{installation.reason} Its run_pretrained_openfold.py, which predicts with weights, is not "
+            "installed with it: give a clone of this release with --openfold_home DIR"
+        )
+
+
+def _require_tags(target: Target) -> None:
+    """Refuse names that the script would read differently: it takes a header's leading word characters."""
+    for chain in target.chains:
+        if not re.fullmatch(r"\w+", chain.tag):
+            cut = re.split(r"\W", chain.tag)[0]
+            raise InputError(
+                f"target {target.tag!r}: OpenFold 2 would call the chain {chain.tag!r} {cut!r}: name it with "
+                "letters, digits and '_' alone"
+            )
+
+
+def _missing_template(error: FileNotFoundError, options: Namespace) -> Exception:
+    """Say what upstream means by a file that is missing, where it is a template's."""
+    if str(error.filename or "").endswith(".cif"):
+        return InputError(
+            f"the alignments name a template whose file {error.filename} is missing: add it to "
+            f"{options.template_mmcif_dir}, remove the hit from the alignments (.hhr, hmm_output.sto), or "
+            "leave the folder out to predict without templates"
+        )
+    return error
+
+
 def _require_chains(target: Target, preset: str) -> None:
-    """Refuse what upstream's script would skip with a line in its log."""
+    """Refuse what upstream's script would skip with a line in its log, or has no labels for."""
+    if len(target.chains) > len(CHAIN_LABELS):
+        raise InputError(
+            f"target {target.tag!r} has {len(target.chains)} chains, and OpenFold's own writer has labels "
+            f"for {len(CHAIN_LABELS)}: split it"
+        )
     if len(target.chains) > 1 and "multimer" not in preset:
         raise InputError(
             f"target {target.tag!r} has {len(target.chains)} chains, and OpenFold 2 predicts one with "

@@ -7,7 +7,9 @@ is then moved to where it belongs, each file by a rename within one file system.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,9 @@ from pathlib import Path
 
 from openfoldpp.files import write_json
 from openfoldpp.types import OutputPaths, Target
+
+# Then the machine and the process.
+_PREFIX = f".openfoldpp-{socket.gethostname()}-"
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,21 @@ class Staging:
                 (folder / chain.tag / "uniprot_hits.sto").write_text(text)
         return folder
 
+    def without_hits(self, given: Path) -> Path:
+        """Make a folder of alignments that leads to the `given` ones, but not to hits of a template search.
+
+        For a run without templates: upstream would want the file of each hit.
+        """
+        folder = self.root / "alignments"
+        for chain in self.target.chains:
+            if not (given / chain.tag).is_dir():
+                continue  # of equal chains upstream reads the first one's
+            (folder / chain.tag).mkdir(parents=True, exist_ok=True)
+            for file in sorted((given / chain.tag).iterdir()):
+                if file.suffix != ".hhr" and file.name != "hmm_output.sto":
+                    (folder / chain.tag / file.name).symlink_to(file.absolute())
+        return folder
+
     def publish(self, paths: OutputPaths, output_dir: Path) -> list[Path]:
         """Move the script's finished files to where they belong, under the target's own name.
 
@@ -99,6 +119,8 @@ class Staging:
                 continue
             suffix = file.name.removeprefix(self.script_tag)
             moved.append(paths.directory / f"{self.target.tag}{suffix}")
+            with file.open("rb") as written:
+                os.fsync(written.fileno())  # its content is on the disk before its name is
             file.replace(moved[-1])
         _merge(
             self.output_dir / "timings.json",
@@ -126,7 +148,8 @@ def staging(target: Target, folder: Path | None) -> Iterator[Staging]:
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix=".openfoldpp-", dir=folder)).absolute()
+        _remove_abandoned(folder)
+    root = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)).absolute()
     try:
         made = Staging(root, target)
         for path in (made.fasta_dir, made.templates, made.output_dir):
@@ -138,8 +161,16 @@ def staging(target: Target, folder: Path | None) -> Iterator[Staging]:
         shutil.rmtree(root)
 
 
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the staging folders of processes of this machine that were killed."""
+    for old in folder.glob(f"{_PREFIX}*"):
+        pid = old.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
 def keep_alignments(folder: Path, output_dir: Path) -> None:
-    """Move a chain's finished alignments into the user's output folder, and leave a link in their place.
+    """Move a chain's finished alignment files into the user's output folder, and leave a link in their place.
 
     Parameters
     ----------
@@ -149,10 +180,10 @@ def keep_alignments(folder: Path, output_dir: Path) -> None:
         The user's; they go to ``alignments/TAG`` below it.
     """
     kept = output_dir.absolute() / "alignments" / folder.name
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    if kept.exists():
-        shutil.rmtree(kept)
-    folder.replace(kept)
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():  # what else is there stays
+        file.replace(kept / file.name)
+    folder.rmdir()
     folder.symlink_to(kept, target_is_directory=True)
 
 

@@ -120,16 +120,19 @@ def check_databases(options: Namespace) -> None:
     _require_all(options, given, tools)
 
 
-def check_databases_of_2(options: Namespace) -> None:
+def check_databases_of_2(options: Namespace, *, differ: bool) -> None:
     """Refuse what the script of OpenFold 2 cannot search, before it starts.
 
-    Its search always looks for templates: with hhsearch in PDB70, for a multimer with hmmsearch in the
-    sequences of the PDB; and it does so with the hits of UniRef90.
+    Its search always looks for templates, whose files it then wants: with hhsearch in PDB70, for a multimer
+    with hmmsearch in the sequences of the PDB; and it does so with the hits of UniRef90. Different chains of
+    a multimer are paired by the hits of UniProt.
 
     Parameters
     ----------
     options : argparse.Namespace
         Upstream's options.
+    differ : bool
+        Whether the target has different chains.
 
     Raises
     ------
@@ -138,14 +141,15 @@ def check_databases_of_2(options: Namespace) -> None:
     """
     given = {name: getattr(options, f"{name}_database_path") for name in (*DATABASES, *DATABASES_OF_2)}
     multimer = "multimer" in options.config_preset
-    templates = "pdb_seqres" if multimer else "pdb70"
-    missing = [name for name in ("uniref90", templates) if not given[name]]
+    needed = ["uniref90", "pdb_seqres" if multimer else "pdb70"] + ["uniprot"] * (multimer and differ)
+    missing = [f"--{name}_database_path" for name in needed if not given[name]]
+    if options.template_mmcif_dir is None:
+        missing.append("the folder of mmCIF files for templates")
     if missing:
         raise InputError(
             f"a search by OpenFold 2 with --config_preset {options.config_preset} needs "
-            f"--uniref90_database_path and --{templates}_database_path; not given: "
-            f"{', '.join(f'--{name}_database_path' for name in missing)}. Give both, or finished "
-            "alignments with --use_precomputed_alignments DIR"
+            f"{', '.join(f'--{name}_database_path' for name in needed)} and the template folder; not given: "
+            f"{', '.join(missing)}. Give them, or finished alignments with --use_precomputed_alignments DIR"
         )
     for name in ("uniclust30", "uniref30"):
         if given[name] and not given["bfd"]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openfoldpp.errors import CheckpointError, InputError
+from openfoldpp.errors import CheckpointError, InputError, UpstreamError
 from openfoldpp.types import Target
 from openfoldpp.upstream import seams
 from openfoldpp.upstream.checkpoints import (
@@ -27,8 +27,11 @@ from openfoldpp.upstream.checkpoints import (
     read_checkpoint,
 )
 
-#: A seam has one handler: two threads must not run upstream's model at once.
-one_run = threading.Lock()
+# A seam has one handler: two threads must not run upstream's model at once, nor one within its own run.
+_lock = threading.Lock()
+_here = threading.local()
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory")
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,7 @@ def run_model(
         torch.no_grad(),
         quiet_upstream(),
         heard(model, batch["aatype"].shape[-1], on_step),
-        one_run,
+        one_run(),
         seams.installed({seams.TIMINGS: measured.update}, version),
     ):
         output = script_utils.run_model(model, batch, target.tag, "")
@@ -254,6 +257,54 @@ def require_device(device: str) -> None:
 
 def _paths(comma_separated: str | None) -> list[Path]:
     return [Path(path) for path in (comma_separated or "").split(",") if path]
+
+
+@contextmanager
+def one_run() -> Iterator[None]:
+    """Wait for the run of upstream's model that another thread is in.
+
+    Raises
+    ------
+    UpstreamError
+        This thread is in one: a plugin's hook has asked for another prediction.
+    """
+    if getattr(_here, "running", False):
+        raise UpstreamError(
+            "a prediction by OpenFold was asked for within another, by a plugin's hook: predict before or "
+            "after, or in another process"
+        )
+    with _lock:
+        _here.running = True
+        try:
+            yield
+        finally:
+            _here.running = False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an exception, or one that it came from, means that memory ran out.
+
+    Parameters
+    ----------
+    error : BaseException
+        Whatever a prediction raised.
+
+    Returns
+    -------
+    bool
+        True for Python's and numpy's ``MemoryError``, torch's ``OutOfMemoryError`` and the plain
+        ``RuntimeError`` of its CPU allocator.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, MemoryError) or type(current).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(current, RuntimeError | OSError) and any(t in str(current) for t in _OUT_OF_MEMORY):
+            return True
+        current = current.__cause__ or current.__context__
+    return False
 
 
 @contextmanager

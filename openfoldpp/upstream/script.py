@@ -27,7 +27,7 @@ from openfoldpp.upstream.checkpoints import check_checkpoint_file, explain_load_
 from openfoldpp.upstream.configuration import configured
 from openfoldpp.upstream.generators import generators, restore_generators
 from openfoldpp.upstream.locate import Installation
-from openfoldpp.upstream.model import heard, one_run, quiet_upstream, require_device
+from openfoldpp.upstream.model import heard, is_out_of_memory, one_run, quiet_upstream
 from openfoldpp.upstream.relaxation import relaxation_error, require_relaxable
 from openfoldpp.upstream.script_seams import (
     FEATURES,
@@ -163,8 +163,8 @@ def run_script(
     run = _Execution(hooks, kept, preset, experiment_config)
     with (
         _as_its_own_program(installation.script, argv),
+        one_run(),
         quiet_upstream(),
-        one_run,
         seams.installed(run.handlers(), installation.version),
     ):
         random.seed(seed)
@@ -221,7 +221,6 @@ class _Execution:
         if self.kept.model is None:
             path, jax = Path(jax_parameters or checkpoint), bool(jax_parameters)
             check_checkpoint_file(path, jax=jax, preset=self.preset)
-            require_device(device)
             self.hooks.on_step("load", 0.0)
             start = time.perf_counter()
             try:
@@ -230,6 +229,8 @@ class _Execution:
                 raise
             except Exception as error:
                 # Reading a damaged or foreign file raises nearly anything.
+                if is_out_of_memory(error):
+                    raise
                 raise explain_load_error(error, path, self.preset, jax=jax) from error
             self.result.seconds["load"] = time.perf_counter() - start
             self.kept.model, directory = loaded[0]
@@ -258,13 +259,19 @@ class _Execution:
             if self.kept.traced.n_res == n_res:
                 return
             self.kept.traced.undo()
-        self.kept.traced = Traced(model, n_res)
+            self.kept.traced = None
+        traced = Traced(model, n_res)
         self.hooks.on_step("trace", 0.0)
         with warnings.catch_warnings():
             # That TorchScript is going away, and that it takes Python numbers for constants, as is meant.
             warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-            original(model, batch)
+            try:
+                original(model, batch)
+            except BaseException:
+                traced.undo()
+                raise
+        self.kept.traced = traced
 
     def run_model(self, original, model, batch, tag, output_dir):
         # The script's own run_model switches templates off for a batch without any, and back on at its end;
@@ -295,10 +302,12 @@ class _Execution:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         try:
             require_relaxable(protein, device)
-            original(config, device, protein, *args, **kwargs)
+            # Upstream takes any device but "cpu" for one with CUDA.
+            original(config, device if device.startswith("cuda") else "cpu", protein, *args, **kwargs)
         except RelaxationError as error:
             self.result.relaxation_error = error
-        except (ValueError, RuntimeError, AssertionError, KeyError) as error:
+        except Exception as error:
+            # Whatever OpenMM, pdbfixer or upstream say of a structure, the unrelaxed one is worth keeping.
             self.result.relaxation_error = relaxation_error(
                 f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             )

@@ -1,7 +1,8 @@
 """Taking back what upstream's ``--trace_model`` does to a model, so that it can be traced for another length.
 
 Upstream replaces parts of each Evoformer block by functions of TorchScript, which are right for one number of
-residues, and cannot trace a model that already has them.
+residues, and cannot trace a model that already has them. Before, it cuts every stack to its first block for a
+dry run, and leaves it so where that fails.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Traced:
 
     def __init__(self, model: Any, n_res: int):
         self.n_res = n_res
-        self._modules = [(part, dict(part._modules)) for part in model.evoformer.modules()]
+        self._modules = [(part, dict(part._modules)) for part in model.modules()]
 
     def undo(self) -> None:
         """Put every module back where it was."""

@@ -8,13 +8,13 @@ from openfoldpp.errors import ConfigError, InsufficientMemoryError
 from openfoldpp.inference.free_memory import available_bytes, held_bytes
 from openfoldpp.inference.memory import (
     budget_bytes,
-    is_out_of_memory,
     limit_chunk_size,
     out_of_memory_error,
     plan_memory,
 )
 from openfoldpp.inference.memory_estimate import GIB, TUNED_CHUNK, Depth, estimate_peak_bytes
 from openfoldpp.upstream import activate
+from openfoldpp.upstream.model import is_out_of_memory
 
 LIMIT = "OPENFOLDPP_MEMORY_LIMIT_GIB"
 

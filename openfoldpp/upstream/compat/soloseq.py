@@ -126,7 +126,7 @@ RECORDS = (
         mends=(Mend("openfold.data.templates", names=_empty_folder),),
         breaks='without templates a run stops at "Could not find CIFs" until a file is put into the folder',
         supplies="an empty folder means no templates; a hit whose file is missing is still upstream's error",
-        upstream_issue="#409, #529, #545",
+        upstream_issue="#409, #529",
         drop_when="OpenFold looks for files only where there is a hit",
     ),
     Record(

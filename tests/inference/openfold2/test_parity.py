@@ -125,23 +125,22 @@ def test_a_traced_model_predicts_what_the_model_predicts(vanilla, run, arguments
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("target", "preset"),
+    ("target", "preset", "recycles"),
     [
-        ("monomer", "seq_model_esm1b_ptm"),
-        ("templated", "model_1_ptm"),
-        ("dimer", "model_1_multimer_v3"),
+        ("monomer", "seq_model_esm1b_ptm", 3),
+        ("templated", "model_1_ptm", 1),
+        ("dimer", "model_1_multimer_v3", 1),
     ],
 )
 def test_the_whole_model_is_bit_for_bit_vanilla(
-    target, preset, run_vanilla_script, run, arguments, weights, assert_same_files
+    target, preset, recycles, run_vanilla_script, run, arguments, weights, assert_same_files
 ):
-    """Every block, every row and every recycle of the preset; every parameter drawn at random."""
-    file = weights(preset).with_name(f"whole_{preset}.pt")
-    if "multimer" in preset:
-        file = weights(preset).parent / "whole" / f"params_{preset}.npz"
-        file.parent.mkdir(exist_ok=True)
-    given = arguments(target, preset, SKIP, weights_file=file)
-    (expected,) = run_vanilla_script((given, preset, {}), shrunk=False)
-    code, out = run(*given, plugins="openfoldpp.recycling")
+    """Every block and every row of the preset, every parameter drawn at random."""
+    folder = weights(preset).parent / "whole"
+    folder.mkdir(exist_ok=True)
+    given = arguments(target, preset, SKIP, weights_file=folder / weights(preset).name)
+    job = (given, preset, {"data.common.max_recycling_iters": recycles})
+    (expected,) = run_vanilla_script(job, shrunk=False)
+    code, out = run(*given, "--recycling_iters", recycles, plugins="openfoldpp.recycling")
     assert code == 0
     assert_same_files(out, expected)

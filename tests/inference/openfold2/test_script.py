@@ -301,3 +301,102 @@ def test_the_python_function_gives_the_scripts_numbers(
     pdb = (vanilla["monomer"] / "predictions/query_model_1_ptm_unrelaxed.pdb").read_text()
     assert prediction.to_pdb() == pdb
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_hits_of_a_template_search_are_left_out_where_no_template_folder_is_given(
+    vanilla, run, inputs, weights, seed
+):
+    """The alignments of ``templated`` name a template; without the folder there is no file of it."""
+    code, out = run(
+        inputs.templated, "--openfold_checkpoint_path", weights("model_1_ptm"),
+        "--use_precomputed_alignments", inputs.alignments, "--config_preset", "model_1_ptm", SKIP,
+        "--data_random_seed", seed, "--save_outputs",
+    )  # fmt: skip
+    assert code == 0
+    name = "predictions/templated_model_1_ptm_output_dict.pkl"
+    ours, with_template = read_pickle(out / name), read_pickle(vanilla["templated"] / name)
+    assert not np.array_equal(ours["plddt"], with_template["plddt"])
+
+
+def test_a_template_whose_file_is_missing_is_named(vanilla, run, arguments, inputs, tmp_path, capsys):
+    given = arguments("templated", "model_1_ptm", SKIP)
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "1abc.cif").touch()
+    code, _ = run(given[0], tmp_path / "others", *given[2:])
+    assert code == 1
+    assert "the alignments name a template whose file" in capsys.readouterr().out
+
+
+def test_an_installed_release_without_its_script_is_refused(
+    vanilla, run, inputs, weights, monkeypatch, capsys
+):
+    import dataclasses
+
+    from openfoldpp.inference import script as inference
+    from openfoldpp.upstream import locate
+
+    without = dataclasses.replace(locate(), script=None)
+    monkeypatch.setattr(inference, "locate", lambda home=None: without)
+    code, _ = run(inputs.monomer, "--openfold_checkpoint_path", weights("model_1_ptm"), SKIP)
+    assert code == 1
+    assert "give a clone of this release with --openfold_home" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_one_line(vanilla, run, arguments, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    code, _ = run(*arguments("monomer", "model_1_ptm", SKIP, "--model_device", "cuda"))
+    said = capsys.readouterr()
+    assert code == 1
+    assert "--model_device cuda" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_failed_trace_leaves_the_model_whole():
+    """Upstream cuts every stack to one block before its dry run."""
+    import torch
+
+    from openfoldpp.upstream import script
+
+    class Stack(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList([torch.nn.Linear(2, 2) for _ in range(3)])
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.evoformer, self.extra_msa_stack = Stack(), Stack()
+
+    def fails(model, batch):
+        model.evoformer.blocks = model.evoformer.blocks[:1]
+        model.extra_msa_stack.blocks = model.extra_msa_stack.blocks[:1]
+        raise MemoryError
+
+    kept = script.KeptModel(Model())
+    hooks = script.Hooks(*[lambda *arguments: None] * 5)
+    execution = script._Execution(hooks, kept, "model_1", None)
+    before = [id(module) for module in kept.model.modules()]
+    with pytest.raises(MemoryError):
+        execution.trace(fails, kept.model, {"aatype": torch.zeros(7, 4)})
+    assert [id(module) for module in kept.model.modules()] == before
+    assert kept.traced is None
+
+
+def test_a_plugins_own_account_of_its_values_is_kept(relaxed):
+    code, out = relaxed(SKIP)
+    assert code == 0
+    said = json.loads((out / "predictions" / "Liked_model_1_ptm_provenance.json").read_text())
+    assert said["predicted_by"] == "coordinates"
+    assert said["values"]["predicted_aligned_error"] == "filled: not predicted"
+
+
+def test_python_functions_take_upstreams_rule_for_names(vanilla, run, weights, tmp_path):
+    (tmp_path / "a.fasta").write_text(">sp|P01234|X_HUMAN\nEVQLVESGGGLVQPGG\n")
+    given = ("--openfold_checkpoint_path", str(weights("model_1_ptm")), "--config_preset", "model_1_ptm")
+    prediction = openfoldpp.predict(tmp_path / "a.fasta", *given, plugins="shrink2")
+    assert prediction.target.tag == "sp"
+    with pytest.raises(openfoldpp.OpenFoldPPError, match="would call the chain 'my-protein' 'my'"):
+        openfoldpp.predict("EVQLVESGGGLVQPGG", *given, plugins="shrink2", tag="my-protein")
