@@ -25,14 +25,26 @@ def doctor(
         Path | None, typer.Option("--openfold_home", help="A checkout of OpenFold to use.")
     ] = None,
     openfold_checkpoint_path: Annotated[
-        Path | None, typer.Option("--openfold_checkpoint_path", help="OpenFold weights (.pt) to check.")
+        str | None,
+        typer.Option(
+            "--openfold_checkpoint_path",
+            metavar="FILE",
+            help="OpenFold weights (.pt); commas separate several.",
+        ),
     ] = None,
     jax_param_path: Annotated[
-        Path | None, typer.Option("--jax_param_path", help="AlphaFold weights (.npz) to check.")
+        str | None,
+        typer.Option(
+            "--jax_param_path", metavar="FILE", help="AlphaFold weights (.npz); commas separate several."
+        ),
     ] = None,
     config_preset: Annotated[
-        str, typer.Option("--config_preset", help="The preset that weights and memory are checked for.")
-    ] = "model_1_ptm",
+        str | None,
+        typer.Option(
+            "--config_preset",
+            help="The preset to check weights and memory for; by default the one that a run takes.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Say what a run would use, what it would fail at, and the cure.

@@ -38,7 +38,8 @@ def examine(question: Question) -> Diagnosis:
     Diagnosis
         Whatever is wrong is a finding; nothing is raised for it.
     """
-    installation, found = _locate(question.home)
+    question = question.settled()
+    installation, found = _locate(question)
     # Importing OpenFold takes longest, so it goes on beside the rest.
     importing = importable.start_import(installation) if installation else None
     try:
@@ -75,8 +76,8 @@ def _section(title: str, check: Callable[..., Iterator[Finding]], *arguments: An
     return Section(title, tuple(findings))
 
 
-def _locate(home: Path | None) -> tuple[Installation | None, list[Finding]]:
-    variable = os.environ.get(HOME_VARIABLE)
+def _locate(question: Question) -> tuple[Installation | None, list[Finding]]:
+    home, variable = question.home, os.environ.get(HOME_VARIABLE)
     try:
         installation = activate(home)
     except OpenFoldNotFoundError:
@@ -101,13 +102,22 @@ def _locate(home: Path | None) -> tuple[Installation | None, list[Finding]]:
         "kind": installation.kind,
         "script": script,
     }
-    found = [Finding("used", OK, installation.reason, facts=facts)]
-    if script:
-        found.append(Finding("script", OK, f"with weights, {script} is run"))
-    else:
-        text = "this release comes without one; openfoldpp does its steps itself"
-        found.append(Finding("script", OK, text))
-    return installation, found + _not_chosen(home, variable)
+    used = Finding("used", OK, installation.reason, facts=facts)
+    return installation, [used, _script(installation, question), *_not_chosen(home, variable)]
+
+
+def _script(installation: Installation, question: Question) -> Finding:
+    if not installation.version.startswith("2."):
+        text = "this release is run without one; openfoldpp does its steps itself"
+        return Finding("script", OK, text)
+    if installation.script:
+        return Finding("script", OK, f"with weights, {installation.script} is run")
+    text = (
+        f"OpenFold {installation.version} is installed in {installation.root} as a package, without "
+        "run_pretrained_openfold.py and scripts/utils.py, which a run with weights needs"
+    )
+    cure = f"--openfold_home DIR, with a clone of OpenFold {installation.version}"
+    return Finding("script", PROBLEM if question.names_weights else NOTE, text, cure)
 
 
 def _not_chosen(home: Path | None, variable: str | None) -> list[Finding]:

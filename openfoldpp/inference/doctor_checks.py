@@ -13,6 +13,7 @@ from openfoldpp.errors import BackendError, CheckpointError, ConfigError, InputE
 from openfoldpp.inference import memory as memory_plan
 from openfoldpp.inference import memory_estimate as estimate
 from openfoldpp.inference.findings import NOTE, OK, PROBLEM, Finding, Question, one_line
+from openfoldpp.inference.free_memory import UNKNOWN
 from openfoldpp.upstream import Installation
 
 #: External programs, what they are for, and the Debian package that has them.
@@ -114,15 +115,17 @@ def weights(installation: Installation | None, question: Question) -> Iterator[F
     installation : Installation or None
         OpenFold, whose folder is looked at beside the working directory.
     question : Question
-        With the files that were named.
+        Settled, with the files that a run would take.
 
     Yields
     ------
     Finding
-        A problem for a file that is damaged or of another preset.
+        A problem for a file that a run would take and that is damaged or of another preset; a note for
+        another one that is damaged.
     """
     yield from _named_weights(installation, question)
-    seen = set()
+    named = (path for paths in (question.checkpoint, question.jax_parameters) for path in _paths(paths))
+    seen = {path.resolve() for path in named}
     for folder in [Path()] + ([installation.root] if installation else []):
         for pattern in ("params/*.npz", "openfold_params/*.pt", "openfold_soloseq_params/*.pt"):
             for file in sorted((folder / _RESOURCES).glob(pattern)):
@@ -145,25 +148,30 @@ def _weights_file(file: Path) -> Finding:
     try:
         check_checkpoint_file(file, jax=jax)
     except CheckpointError as error:
-        return Finding(file.name, PROBLEM, str(error), f"replace it, or move it away: {file}", facts)
+        return Finding(file.name, NOTE, str(error), f"replace it, or move it away: {file}", facts)
     preset = file.stem.removeprefix("params_")
     use = f"taken with --config_preset {preset}" if jax else f"--openfold_checkpoint_path {file}"
     return Finding(file.name, OK, f"{facts['bytes'] / 1e6:,.0f} MB in {file.parent}; {use}", facts=facts)
 
 
 def _named_weights(installation: Installation | None, question: Question) -> Iterator[Finding]:
-    """Check the files that were named, against the preset."""
-    from openfoldpp.upstream.checkpoint_files import fitting_presets, preset_cure
+    """Check the files that a run would take, against the preset."""
+    from openfoldpp.upstream.checkpoint_files import fits, preset_cure
     from openfoldpp.upstream.checkpoints import check_checkpoint_file, read_checkpoint
+    from openfoldpp.upstream.model import weights_files
 
-    for file, jax in ((question.checkpoint, False), (question.jax_parameters, True)):
-        if file is None:
-            continue
+    given = [paths and str(paths) for paths in (question.checkpoint, question.jax_parameters)]
+    try:
+        files = weights_files(*given)
+    except CheckpointError as error:
+        yield Finding("weights files", PROBLEM, str(error), "rename one of them")
+        return
+    for file, jax in files:
         facts = {"path": str(file), "preset": question.preset}
         try:
             check_checkpoint_file(file, jax=jax, preset=question.preset if installation else None)
             names = [] if jax else read_checkpoint(file)
-            if names and question.preset not in fitting_presets(names):
+            if names and not fits(names, question.preset):
                 cure = preset_cure(names, question.preset, path=file)
                 text = f"{file} is not a checkpoint of preset {question.preset!r}"
                 yield Finding(file.name, PROBLEM, text, cure, facts)
@@ -173,6 +181,10 @@ def _named_weights(installation: Installation | None, question: Question) -> Ite
             yield Finding(file.name, PROBLEM, str(error), f"give another file with {flag}", facts)
         else:
             yield Finding(file.name, OK, f"holds the parameters of preset {question.preset}", facts=facts)
+
+
+def _paths(text: str | Path | None) -> list[Path]:
+    return [Path(path) for path in str(text or "").split(",") if path]
 
 
 def _antibody_weights() -> Iterator[Finding]:
@@ -197,10 +209,17 @@ def _language_model() -> Iterator[Finding]:
     missing = [name for name in _ESM_1B if not (folder / name).is_file()]
     facts = {"folder": str(folder), "missing": missing}
     if missing:
-        text = f"{missing[0]} is not in {folder}: SoloSeq presets download it where no embeddings are given"
-        yield Finding("ESM-1b", NOTE, text, "--use_precomputed_alignments DIR, with TAG/TAG.pt in it", facts)
+        text = (
+            f"{missing[0]} is not in {folder}: a run of a SoloSeq preset with database flags downloads it; a "
+            "run without them needs precomputed embeddings"
+        )
+        cure = (
+            "--use_precomputed_alignments DIR, with TAG/TAG.pt in it, as scripts/precompute_embeddings.py of "
+            "OpenFold 2 writes them"
+        )
+        yield Finding("ESM-1b", NOTE, text, cure, facts)
     else:
-        yield Finding("ESM-1b", OK, f"in {folder}, for SoloSeq presets", facts=facts)
+        yield Finding("ESM-1b", OK, f"in {folder}, for SoloSeq presets with database flags", facts=facts)
 
 
 def memory(installation: Installation | None, question: Question) -> Iterator[Finding]:
@@ -223,6 +242,10 @@ def memory(installation: Installation | None, question: Question) -> Iterator[Fi
         return
     limit = Settings.from_environment().memory_limit_gib
     budget = memory_plan.budget_bytes("cpu")
+    if budget >= UNKNOWN:
+        text = "how much memory is free is not told by this system, so no limit is applied to a prediction"
+        yield Finding("free", NOTE, text, "export OPENFOLDPP_MEMORY_LIMIT_GIB=N")
+        return
     text = f"{budget / estimate.GIB:.1f} GiB for a prediction on the CPU"
     why = "as OPENFOLDPP_MEMORY_LIMIT_GIB says" if limit else "free now, within the limits of this process"
     yield Finding("free", OK, f"{text}, {why}", facts={"budget_bytes": budget})

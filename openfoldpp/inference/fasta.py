@@ -27,7 +27,8 @@ lower case          read as upper case: soft-masking leaves it behind (upstream 
 any other           an error: digits, punctuation, letters beyond ASCII, control characters
 =================== ==============================================================================
 
-A target has at least two residues: upstream's features of a single one end in an error of indices.
+A target has at least two residues: upstream's features of a single one end in an error of indices. Its
+sequences have 100,000 letters at most, more than any machine predicts.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ _PASSED_OVER = (".faa", ".fas", ".fna", ".seq", ".txt", ".gz", ".zip", ".bz2", "
 #: Letters of no one amino acid: B is D or N, J is I or L, Z is E or Q, O pyrrolysine, U selenocysteine.
 UNKNOWN_LETTERS = "BJOUXZ"
 _FEWEST_RESIDUES = 2
+# More would fit no machine's memory: a genome or a proteome, given by mistake.
+_MOST_LETTERS = 100_000
 
 # A file's name may be 255 bytes long; upstream adds preset, postfix and suffix to the tag.
 MAX_TAG_BYTES = 180
@@ -241,6 +244,7 @@ def read_target(path: str | os.PathLike[str], *, tag_rule: str = "first_word") -
             f"{path}: byte {error.start} is not UTF-8 text; save the file as plain text, not compressed"
         ) from error
     records = _records(text, str(path))
+    _check_length((line for _, lines in records for _, line in lines), str(path))
     tags = _record_tags([header for header, _ in records], TAG_RULES[tag_rule], str(path))
     chains = [
         chain
@@ -273,8 +277,20 @@ def parse_sequence_argument(text: str, *, tag: str = "prediction") -> Target:
     InputError
         A chain is empty or has a character that is no amino acid, or the tag cannot name a file.
     """
+    _check_length([text], "the sequence")
     target = Target(_checked_tag(tag, "the name"), tuple(_chains(tag, [(1, text)], "the sequence")))
     return _checked_target(target, "the sequence")
+
+
+def _check_length(lines: Iterable[str], where: str) -> None:
+    """Refuse a genome before each of its letters is looked at."""
+    count = sum(map(len, lines))
+    if count > _MOST_LETTERS:
+        raise InputError(
+            f"{where}: its sequences have {count:,} letters, and no machine predicts more than "
+            f"{_MOST_LETTERS:,} at once: the records of a file are one target's chains; write one target in "
+            "each file"
+        )
 
 
 def _checked_target(target: Target, where: str) -> Target:
@@ -315,20 +331,17 @@ def _record_tags(headers: list[str], rule: Callable[[str], str], where: str) -> 
     counts = Counter(tags)
     if len(counts) == len(tags):
         return tags
-    chains = []
-    for header, tag in zip(headers, tags, strict=True):
-        words = re.findall(r"\w+", header[len(tag) :])
-        chains.append(words[0] if words else "")
-    result = []
-    for number, tag in enumerate(tags):
-        same = [other for other, name in enumerate(tags) if name == tag]
-        words = {chains[other] for other in same}
+    places: dict[str, list[int]] = {}
+    for place, tag in enumerate(tags):
+        places.setdefault(tag, []).append(place)
+    result = list(tags)
+    for tag, same in places.items():
         if len(same) == 1:
-            result.append(tag)
-        elif len(words) == len(same) and "" not in words:
-            result.append(f"{tag}_{chains[number]}")
-        else:
-            result.append(f"{tag}_{same.index(number) + 1}")
+            continue
+        words = [next(iter(re.findall(r"\w+", headers[place][len(tag) :])), "") for place in same]
+        differ = len(set(words)) == len(same) and "" not in words
+        for number, (place, word) in enumerate(zip(same, words, strict=True), start=1):
+            result[place] = f"{tag}_{word if differ else number}"
     return result
 
 
@@ -351,20 +364,21 @@ def _checked_tag(tag: str, where: str) -> str:
 
 def _chains(tag: str, lines: list[tuple[int, str]], where: str) -> list[Chain]:
     """Cut a record's lines into chains at colons, and check every letter."""
-    pieces: list[str] = [""]
+    pieces: list[list[str]] = [[]]
     for number, line in lines:
         for column, letter in enumerate(line, start=1):
+            ended = pieces[-1][-1:] == ["*"]
             if letter == ":":
-                pieces.append("")
+                pieces.append([])
             elif letter.isascii() and letter.isalpha():
-                if pieces[-1].endswith("*"):
+                if ended:
                     raise _letter_error("*", where, "before the end of the chain")
-                pieces[-1] += letter.upper()
-            elif letter == "*" and not pieces[-1].endswith("*"):
-                pieces[-1] += letter
+                pieces[-1].append(letter.upper())
+            elif letter == "*" and not ended:
+                pieces[-1].append(letter)
             elif not letter.isspace():
                 raise _letter_error(letter, where, f"at line {number}, column {column}")
-    sequences = [piece.removesuffix("*") for piece in pieces]
+    sequences = ["".join(piece).removesuffix("*") for piece in pieces]
     for number, sequence in enumerate(sequences, start=1):
         if not sequence:
             chain = f"chain {number} of {len(sequences)}" if len(sequences) > 1 else "the sequence"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from argparse import Namespace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from openfoldpp.errors import UpstreamError
 from openfoldpp.inference.options import DEFAULT_PRESET
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
@@ -81,16 +83,44 @@ class Question:
     ----------
     home : pathlib.Path or None
         ``--openfold_home``.
-    checkpoint, jax_parameters : pathlib.Path or None
-        ``--openfold_checkpoint_path`` and ``--jax_param_path``.
-    preset : str
-        ``--config_preset``.
+    checkpoint, jax_parameters : path-like or None
+        ``--openfold_checkpoint_path`` and ``--jax_param_path``; several files are separated by commas.
+    preset : str or None
+        ``--config_preset``; None: the one that a run would take.
     """
 
     home: Path | None = None
-    checkpoint: Path | None = None
-    jax_parameters: Path | None = None
-    preset: str = DEFAULT_PRESET
+    checkpoint: str | Path | None = None
+    jax_parameters: str | Path | None = None
+    preset: str | None = None
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether weights are named."""
+        return bool(self.checkpoint or self.jax_parameters)
+
+    def settled(self) -> Question:
+        """Fill in the preset and the weights as a run does; see :func:`openfoldpp.inference.pipeline.settle`.
+
+        Returns
+        -------
+        Question
+            With a preset, and with the weights that a run finds by itself where none are named.
+        """
+        from openfoldpp.inference.pipeline import settle
+
+        options = Namespace(
+            openfold_home=self.home,
+            openfold_checkpoint_path=self.checkpoint and str(self.checkpoint),
+            jax_param_path=self.jax_parameters and str(self.jax_parameters),
+            config_preset=self.preset,
+            save_outputs=None,
+        )
+        try:
+            settle(options)
+        except UpstreamError:  # an OpenFold that cannot be used: no run would look for weights
+            return replace(self, preset=self.preset or DEFAULT_PRESET)
+        return replace(self, jax_parameters=options.jax_param_path, preset=options.config_preset)
 
 
 def one_line(error: BaseException) -> str:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from openfoldpp.errors import InputError
 from openfoldpp.inference.fasta import FastaInputs, parse_sequence_argument, read_targets
+from openfoldpp.inference.options import weights_given
+from openfoldpp.inference.pipeline import tag_rule as rule_in_use
+from openfoldpp.types import Target
 
 #: Formats of ``openfoldpp predict --out FILE``.
 OUT_SUFFIXES = (".pdb", ".cif", ".json")
@@ -107,14 +110,14 @@ _LONGEST_SUFFIX = "_output_dict.pkl"
 
 
 def check_names(inputs: FastaInputs, options: Namespace) -> None:
-    """Refuse an ``--output_postfix`` that cannot be part of a file's name, or makes one too long.
+    """Refuse names of output files that cannot be, or are too long.
 
     Parameters
     ----------
     inputs : FastaInputs
         Whose tags the names begin with.
     options : argparse.Namespace
-        ``output_postfix`` and ``config_preset`` are read.
+        ``output_postfix``, ``config_preset`` and what says whether OpenFold 2's script will write.
 
     Raises
     ------
@@ -122,20 +125,30 @@ def check_names(inputs: FastaInputs, options: Namespace) -> None:
         Says which name, and what to do.
     """
     postfix = options.output_postfix
-    if postfix is None:
-        return
-    if not postfix.isprintable() or any(letter in postfix for letter in "/\\"):
+    if postfix is not None and (not postfix.isprintable() or any(letter in postfix for letter in "/\\")):
         raise InputError(
             f"--output_postfix {postfix!r} cannot be part of a file's name: use letters, digits, '_', '-' or "
             "'.'; --output_dir chooses the folder"
         )
+    parts = [part for part in (options.config_preset, postfix) if part is not None]
+    # Wherever the files go in the end: OpenFold 2's script writes them under the tags of all chains.
+    joins = weights_given(options) and rule_in_use(options) == "word_characters"
     for target in inputs.targets:
-        name = f"{target.tag}_{options.config_preset}_{postfix}{_LONGEST_SUFFIX}"
-        if len(name.encode()) > _MAX_NAME_BYTES:
-            raise InputError(
-                f"--output_postfix {postfix[:20]!r}...: the name of a file of target {target.tag!r} would be "
-                f"{len(name.encode())} bytes long, and {_MAX_NAME_BYTES} are allowed: shorten it"
-            )
+        _check_name_length("_".join([target.tag, *parts]), target, "shorten it, or --output_postfix")
+        if joins:
+            tags = "-".join(chain.tag for chain in target.chains)
+            cure = f"shorten its '>' line, or split its {len(target.chains)} chains into several targets"
+            _check_name_length("_".join([tags, *parts]), target, cure)
+
+
+def _check_name_length(name: str, target: Target, cure: str) -> None:
+    name += _LONGEST_SUFFIX
+    count = len(name.encode())
+    if count > _MAX_NAME_BYTES:
+        raise InputError(
+            f"target {target.tag!r}: the name of a file, {name[:40]}..., would be {count} bytes long, and "
+            f"{_MAX_NAME_BYTES} are allowed: {cure}"
+        )
 
 
 def check_writable(folder: Path) -> None:

@@ -39,6 +39,9 @@ class Result:
     provenance : dict of str to str
         What that file says of each path; empty where there is none, as with vanilla OpenFold, whose model
         predicts everything in its output.
+    problem : str or None
+        Why the files of this prediction cannot be used: its name or its provenance is not OpenFold's. The
+        target is then the file's name, and the preset is empty.
     """
 
     output_dict: Path
@@ -48,6 +51,7 @@ class Result:
     relaxed: Path | None = None
     source: str | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
+    problem: str | None = None
 
     def read(self) -> dict[str, Any]:
         """Read the output dictionary with the restricted unpickler.
@@ -61,10 +65,12 @@ class Result:
         ------
         InputError
             The file cannot be read, or has no ``plddt`` of shape ``[N_res]``; or its PAE is filled, and the
-            provenance that would say so is not beside it.
+            provenance that would say so is not beside it; or there is a `problem`.
         UnsafePickleError
             It names more than arrays and plain data.
         """
+        if self.problem:
+            raise InputError(self.problem)
         output = read_pickle(self.output_dict)
         plddt = output.get("plddt") if isinstance(output, dict) else None
         if not isinstance(plddt, np.ndarray) or plddt.dtype.kind != "f" or plddt.ndim != 1:
@@ -98,19 +104,28 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> list[Result]:
     Returns
     -------
     list of Result
-        Each once, those of a folder sorted by path.
+        Each once, those of a folder sorted by path. One in a folder that is not named as an output of
+        OpenFold is there with its `problem`, so that it fails alone.
 
     Raises
     ------
     InputError
-        A path is missing, a folder has no prediction with an output dictionary, or a file's name is not
-        ``TAG_PRESET_output_dict.pkl``.
+        A path is missing, a folder has no prediction with an output dictionary, or the name of a file that
+        was itself given is not ``TAG_PRESET_output_dict.pkl``.
     """
-    files: dict[Path, Path] = {}
+    found: dict[Path, Result] = {}
     for path in map(Path, paths):
         for file in _pickles(path):
-            files.setdefault(file.resolve(), file)
-    return [_result(file) for file in files.values()]
+            if file.resolve() not in found:
+                found[file.resolve()] = _result(file) if file == path else _result_of_folder(file)
+    return list(found.values())
+
+
+def _result_of_folder(file: Path) -> Result:
+    try:
+        return _result(file)
+    except InputError as error:
+        return Result(file, file.name, "", problem=str(error))
 
 
 def _pickles(path: Path) -> list[Path]:

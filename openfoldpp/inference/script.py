@@ -273,7 +273,7 @@ class ScriptPipeline(Pipeline):
 
     def _suffices(self, kept: Path, target: Target) -> bool:
         """Say whether an earlier search has found what this preset reads."""
-        if not all((kept / chain.tag).is_dir() for chain in target.chains):
+        if not any((kept / chain.tag).is_dir() for chain in target.chains):
             return False
         try:
             self._check_alignments(kept, target)

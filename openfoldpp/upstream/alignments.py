@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ-")
 _LOWER_CASE = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz")
 # Programs that search databases write some of these for the others.
 _AMBIGUOUS = frozenset("BJOUXZ")
+# A mutant is often predicted with the wild type's alignment; what differs more was made for another sequence.
+_MOST_MUTATED = 0.1
 
 _ESM1B_LAYER, _ESM1B_CHANNELS = 33, 1280
 _MAKE_EMBEDDINGS = (
@@ -34,22 +37,25 @@ _MAKE_EMBEDDINGS = (
 
 
 def check_alignments(folder: str | Path, target: Target, preset: str) -> tuple[str, ...]:
-    """Check what upstream will read for each chain of a target.
+    """Check what upstream will read for each chain of a target, and nothing else.
 
     Parameters
     ----------
     folder : path-like
-        What ``--use_precomputed_alignments`` names: one folder for each chain, by the chain's tag.
+        What ``--use_precomputed_alignments`` names: one folder for each chain, by the chain's tag. Multimer
+        presets read that of the first of equal chains only.
     target : Target
         The chains.
     preset : str
-        The configuration preset. Those of SoloSeq (``seq...``) need an embedding; multimer presets need
-        ``uniprot_hits.sto`` where the chains differ.
+        The configuration preset. Those of SoloSeq (``seq...``) need an embedding and read no multiple
+        sequence alignment; multimer presets need ``uniprot_hits.sto`` where the chains differ, and no other
+        case reads it.
 
     Returns
     -------
     tuple of str
-        What the user should know though it is no mistake, such as a chain without any alignment.
+        What the user should know though it is no mistake: a chain without any alignment, or an alignment
+        whose first sequence differs from the chain's by a few letters, as a wild type's does from a mutant.
 
     Raises
     ------
@@ -58,15 +64,24 @@ def check_alignments(folder: str | Path, target: Target, preset: str) -> tuple[s
         sequence.
     """
     folder = Path(folder)
-    solo = preset.startswith("seq")
-    pairs = "multimer" in preset and len({chain.sequence for chain in target.chains}) > 1
-    notes = []
+    multimer, solo = "multimer" in preset, preset.startswith("seq")
+    chains: dict[str, Chain] = {}
     for chain in target.chains:
+        chains.setdefault(chain.sequence if multimer else chain.tag, chain)
+    pairs = multimer and len(chains) > 1
+    notes: list[str] = []
+    for chain in chains.values():
         own = folder / chain.tag
         if not own.is_dir():
             raise _no_folder(folder, chain)
-        files = sorted(file for file in own.iterdir() if file.is_file() and not file.name.startswith("."))
-        read = [file for file in files if file.suffix in _SUFFIXES]
+        files = sorted(file for file in own.iterdir() if file.is_file())
+        read = [file for file in files if _is_read(file, solo, pairs)]
+        for file in read:
+            if file.name.startswith("."):
+                raise InputError(
+                    f"{file} is a hidden file, which OpenFold reads as any other: remove it "
+                    f"(rm {shlex.quote(str(file))})"
+                )
         if solo:
             _check_embeddings(own, [file for file in read if file.suffix == ".pt"], chain)
         if pairs and own / _PAIRING not in read:
@@ -74,21 +89,39 @@ def check_alignments(folder: str | Path, target: Target, preset: str) -> tuple[s
                 f"{own} has no {_PAIRING}: a multimer preset pairs different chains by the species in it. "
                 "Search UniProt for this chain (--uniprot_database_path), or put the file there"
             )
-        if files and not read:
+        shown = [file for file in files if not file.name.startswith(".")]
+        if shown and not any(file.suffix in _SUFFIXES for file in shown):
             raise InputError(
-                f"{own} has nothing that OpenFold reads, but {files[0].name}: expected files ending in .a3m, "
+                f"{own} has nothing that OpenFold reads, but {shown[0].name}: expected files ending in .a3m, "
                 ".sto or .hhr; unpack what is packed, or leave the folder empty to predict from the sequence "
                 "alone"
             )
         alignments = [f for f in read if f.suffix in (".a3m", ".sto") and f.name != _TEMPLATE_HITS]
+        mutated: dict[str, list[str]] = {}
         for file in alignments:
-            _check_alignment(file, chain)
+            difference = _check_alignment(file, chain)
+            if difference:
+                mutated.setdefault(difference, []).append(file.name)
+        for difference, names in mutated.items():
+            notes.append(
+                f"{own}: the first sequence of {', '.join(names)} is not quite that of chain {chain.tag} "
+                f"({difference}); OpenFold uses it as it is"
+            )
         for file in read:
             if file.suffix == ".hhr":
                 _check_hits(file)
         if not (alignments or solo):
             notes.append(f"{own} has no alignment: chain {chain.tag} is predicted from its sequence alone")
     return tuple(notes)
+
+
+def _is_read(file: Path, solo: bool, pairs: bool) -> bool:
+    """Say whether upstream opens a file of a chain's folder."""
+    if file.suffix == ".hhr" or file.name == _TEMPLATE_HITS:
+        return True
+    if solo:
+        return file.suffix == ".pt"
+    return file.suffix in (".a3m", ".sto") and (pairs or file.name != _PAIRING)
 
 
 def _no_folder(folder: Path, chain: Chain) -> InputError:
@@ -106,16 +139,20 @@ def _no_folder(folder: Path, chain: Chain) -> InputError:
     )
 
 
-def _check_alignment(file: Path, chain: Chain) -> None:
-    """Check one multiple sequence alignment: it can be read, and its first sequence is the chain's."""
+def _check_alignment(file: Path, chain: Chain) -> str:
+    """Check one multiple sequence alignment: it can be read, and its first sequence is the chain's.
+
+    Returns how that differs from the chain's by few letters, as in a mutant; "" where it is the same.
+    """
     rows = list((_a3m_rows if file.suffix == ".a3m" else _stockholm_rows)(_read(file), file))
     if not rows:
         raise InputError(f"{file} has no sequence: make it again, or remove it")
     first, columns = rows[0][1], len(rows[0][1])
-    if not _same_sequence(first.replace("-", ""), chain.sequence):
+    difference, share = _difference(first.replace("-", ""), chain.sequence)
+    if share > _MOST_MUTATED:
         raise InputError(
-            f"{file}: its first sequence is not that of chain {chain.tag} ({_difference(first, chain)}): it "
-            "was made for another sequence; make it again for this one, or remove it"
+            f"{file}: its first sequence is not that of chain {chain.tag} ({difference}): it was made for "
+            "another sequence; make it again for this one, or remove it"
         )
     if file.suffix == ".a3m" and "-" in first:
         raise InputError(f"{file}, line {rows[0][0]}: the first sequence, that of the chain, has gaps")
@@ -131,6 +168,7 @@ def _check_alignment(file: Path, chain: Chain) -> None:
                 f"{file}, line {line}: {min(strange)!r} is neither an amino acid in upper case nor the gap "
                 "'-': write gaps as '-', and make the file again"
             )
+    return difference
 
 
 def _a3m_rows(text: str, file: Path) -> Iterator[tuple[int, str]]:
@@ -180,11 +218,11 @@ def _stockholm_rows(text: str, file: Path) -> Iterator[tuple[int, str]]:
 
 
 def _check_hits(file: Path) -> None:
-    lines = _read(file).split("\n")
-    if any(lines) and not lines[0].startswith("Query"):
+    lines = [line for line in _read(file).splitlines() if line.strip()]
+    if lines and not any(line.startswith(("Query", "No ")) for line in lines):
         raise InputError(
-            f"{file}, line 1: expected 'Query', as hhsearch begins its result, found {lines[0][:20]!r}: make "
-            "it again, or remove it"
+            f"{file}: no line begins with 'Query' or 'No ', as in a result of hhsearch; it begins with "
+            f"{lines[0][:20]!r}: make it again, or remove it"
         )
 
 
@@ -230,17 +268,19 @@ def _read(file: Path) -> str:
         ) from error
 
 
-def _same_sequence(found: str, expected: str) -> bool:
-    return len(found) == len(expected) and not any(map(_differ, found, expected))
-
-
 def _differ(found: str, expected: str) -> bool:
     return found != expected and not {found, expected} & _AMBIGUOUS
 
 
-def _difference(first: str, chain: Chain) -> str:
-    found = first.replace("-", "")
-    if len(found) != len(chain.sequence):
-        return f"{len(found)} letters, the chain has {len(chain.sequence)}"
-    place = next(i for i, letters in enumerate(zip(found, chain.sequence, strict=True)) if _differ(*letters))
-    return f"letter {place + 1} is {found[place]}, that of the chain is {chain.sequence[place]}"
+def _difference(found: str, expected: str) -> tuple[str, float]:
+    """Return how a sequence differs from the chain's, in words, and the share of letters that do."""
+    if len(found) != len(expected):
+        return f"{len(found)} letters, the chain has {len(expected)}", 1.0
+    places = [i for i, letters in enumerate(zip(found, expected, strict=True)) if _differ(*letters)]
+    if not places:
+        return "", 0.0
+    first = places[0]
+    words = f"letter {first + 1} is {found[first]}, that of the chain is {expected[first]}"
+    if len(places) > 1:
+        words += f"; {len(places)} of {len(expected)} letters differ"
+    return words, len(places) / len(expected)

@@ -53,14 +53,14 @@ def check_checkpoint_file(path: str | Path, *, jax: bool = False, preset: str | 
     if jax and preset is not None:
         named, shapes = named_preset(path, preset), array_shapes(path)
         fitting = fitting_presets(shapes)
-        if preset not in fitting:
+        if not fits(shapes, preset):
             raise CheckpointError(
                 f"{path} does not fit preset {preset!r}: {preset_cure(shapes, preset, path=path)}"
             )
         if named not in fitting:
             raise CheckpointError(
                 f"{path} is named by preset {named!r} and holds the parameters of {_or(fitting)}; OpenFold "
-                f"goes by the name: rename it to params_{preset}.npz"
+                f"goes by the name: rename it to params_{_inference_preset(preset)}.npz"
             )
 
 
@@ -68,8 +68,8 @@ def _kind(path: Path, flag: str, expected: str) -> str:
     """Return ``"torch"`` or ``"arrays"``, from the first bytes, or refuse the file."""
     if path.is_dir():
         raise CheckpointError(
-            f"{path} is a folder, as DeepSpeed writes: convert it with the zero_to_fp32.py that lies in it, "
-            "and give the file"
+            f"{path} is a folder, as DeepSpeed writes: convert it with the script that DeepSpeed puts there, "
+            f"`python {path / 'zero_to_fp32.py'} {path} weights.pt`, and give the .pt file that it writes"
             if flag == _OPENFOLD_FLAG
             else f"{path} is a folder: {flag} expects one of the .npz files in it"
         )
@@ -186,7 +186,8 @@ def named_preset(path: Path, preset: str) -> str:
     """
     name = path.stem.removeprefix("params_")
     if path.name != f"params_{name}.npz" or name not in _JAX_PRESETS:
-        expected = f"params_{preset}.npz" if preset in _JAX_PRESETS else "params_model_1_ptm.npz"
+        expected = _inference_preset(preset)
+        expected = f"params_{expected}.npz" if expected in _JAX_PRESETS else "params_model_1_ptm.npz"
         raise CheckpointError(
             f"{path}: the name of JAX parameters says what they are: expected params_PRESET.npz, such as "
             f"{expected}. OpenFold weights (.pt) are given with {_OPENFOLD_FLAG}."
@@ -200,10 +201,42 @@ _JAX_PRESETS = frozenset(
     for name in _NUMBERED.values()
     for suffix in ("", "_ptm", "_multimer", "_multimer_v2", "_multimer_v3")
 )
+# Presets of training, and for each one of inference whose model has the same parameters.
+_OF_TRAINING = {
+    "initial_training": "model_1",
+    "finetuning": "model_1",
+    "finetuning_ptm": "model_1_ptm",
+    "finetuning_no_templ": "model_3",
+    "finetuning_no_templ_ptm": "model_3_ptm",
+    "seqemb_initial_training": "seq_model_esm1b",
+    "seqemb_finetuning": "seq_model_esm1b",
+}
+
+
+def _inference_preset(preset: str) -> str:
+    return _OF_TRAINING.get(preset, preset)
+
+
+def fits(names: Collection[str], preset: str) -> bool:
+    """Say whether a preset's model, one of training too, has parameters of these names.
+
+    Parameters
+    ----------
+    names : collection of str
+        As for :func:`fitting_presets`.
+    preset : str
+        A preset of any release.
+
+    Returns
+    -------
+    bool
+        Whether it has.
+    """
+    return _inference_preset(preset) in fitting_presets(names)
 
 
 def fitting_presets(names: Collection[str]) -> tuple[str, ...]:
-    """Return the presets whose model has parameters of these names, OpenFold's or AlphaFold's.
+    """Return the presets of inference whose model has parameters of these names, OpenFold's or AlphaFold's.
 
     Parameters
     ----------
@@ -257,7 +290,7 @@ def preset_cure(names: Collection[str], preset: str, *, path: Path) -> str:
             "Its names are not those of OpenFold's model: give weights of OpenFold, and the preset that they "
             "were trained with: --config_preset NAME."
         )
-    if preset in fitting:
+    if fits(names, preset):
         return (
             "Its names are those of this preset, so another release of OpenFold wrote it, or the "
             "configuration was changed by a plugin or by --experiment_config_json. OpenFold 2 reads the "

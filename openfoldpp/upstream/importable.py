@@ -13,7 +13,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from openfoldpp.errors import UpstreamError
+from openfoldpp.errors import MissingDependencyError, UpstreamError
 from openfoldpp.upstream.activate import activate
 from openfoldpp.upstream.locate import Installation
 
@@ -26,6 +26,8 @@ _MODULES = (
 )
 # Import names that are not the names that pip knows.
 _DISTRIBUTIONS = {"Bio": "biopython", "tree": "dm-tree", "yaml": "pyyaml", "simtk": "openmm"}
+# What OpenFold 2 needs beyond this package's own dependencies, by import name: the extra `openfold2`.
+_OF_THE_EXTRA = frozenset({"Bio", "openmm", "pandas", "pdbfixer", "scipy"})
 _TIMEOUT_S = 300
 
 
@@ -85,21 +87,28 @@ def finish_import(process: subprocess.Popen) -> None:
     raise UpstreamError(lines[-1] if lines else "importing OpenFold failed without a word")
 
 
-def missing_package_cure(error: ModuleNotFoundError) -> str:
-    """Say which command installs what an import lacks.
+def missing_package(error: ModuleNotFoundError, version: str) -> MissingDependencyError:
+    """Make the error of a package that OpenFold imports and that is not installed.
 
     Parameters
     ----------
     error : ModuleNotFoundError
         As Python raised it.
+    version : str
+        The release of OpenFold.
 
     Returns
     -------
-    str
-        ``pip install NAME``, under the name that pip knows.
+    MissingDependencyError
+        To be raised. Its message ends with ``pip install NAME``, under the name that pip knows.
     """
     package = (error.name or "").partition(".")[0]
-    return f"pip install {_DISTRIBUTIONS.get(package, package)}"
+    name = _DISTRIBUTIONS.get(package, package)
+    if version.startswith("2.") and package in _OF_THE_EXTRA:
+        name = "'openfoldpp[openfold2]'"
+    return MissingDependencyError(
+        f"OpenFold {version} imports {error.name!r}, which is not installed: pip install {name}"
+    )
 
 
 def main(arguments: list[str]) -> str | None:
@@ -116,13 +125,13 @@ def main(arguments: list[str]) -> str | None:
         None where it could be imported, else the reason and the cure, in one line.
     """
     warnings.simplefilter("ignore")
+    version = ""
     try:
-        activate(Path(arguments[0]) if arguments else None)
+        version = activate(Path(arguments[0]) if arguments else None).version
         for module in _MODULES:
             importlib.import_module(module)
     except ModuleNotFoundError as error:
-        cure = missing_package_cure(error)
-        return f"OpenFold needs the package {error.name!r}, which is not installed: {cure}"
+        return str(missing_package(error, version))
     except Exception as error:
         return f"importing OpenFold raises {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return None

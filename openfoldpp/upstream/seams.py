@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openfoldpp.errors import SeamError
+from openfoldpp.upstream.importable import missing_package
 
 _MARK = "__openfoldpp_seam__"
 
@@ -113,6 +114,8 @@ def installed(handlers: Mapping[Seam, Callable], version: str) -> Iterator[None]
     ------
     SeamError
         A target is absent or not the expected one; then nothing has been changed.
+    MissingDependencyError
+        OpenFold's module imports a package that is not installed; likewise.
     """
     found = [(seam, handler, *_resolve(seam, version)) for seam, handler in handlers.items()]
     changed: list[tuple[Any, str, Any]] = []
@@ -146,6 +149,9 @@ def _resolve(seam: Seam, version: str) -> tuple[Any, str, Callable]:
             owner = getattr(owner, parent)
         original = vars(owner)[name]
     except (ImportError, AttributeError, KeyError) as error:
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent and absent.partition(".")[0] != "openfold":
+            raise missing_package(error, version) from error
         raise SeamError(f"seam {seam.name!r}: OpenFold {version} has no {seam.target} ({error})") from error
     if hasattr(original, _MARK):
         return owner, name, original

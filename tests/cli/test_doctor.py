@@ -80,8 +80,10 @@ def test_without_openfold_it_says_what_still_works_and_how_to_get_one(doctor):
 def test_several_problems_are_told_at_once_each_with_its_cure(doctor, tmp_path):
     params = tmp_path / "openfold/resources/params"
     params.mkdir(parents=True)
-    (params / "params_model_1_ptm.npz").write_text("version https://git-lfs.github.com/spec/v1\n")
-    done = doctor(OPENFOLD_HOME="/no/such/folder", OPENFOLDPP_SIMD="foo", OPENFOLDPP_NUM_THREAD="2")
+    weights = params / "params_model_1_ptm.npz"
+    weights.write_text("version https://git-lfs.github.com/spec/v1\n")
+    variables = {"OPENFOLD_HOME": "/no/such/folder", "OPENFOLDPP_SIMD": "foo", "OPENFOLDPP_NUM_THREAD": "2"}
+    done = doctor("--jax_param_path", weights, **variables)
     assert done.returncode == 1
     lines = done.stdout[done.stdout.index("A run would fail: 4 problems\n") :].splitlines()[1:]
     problems = [line.removeprefix("PROBLEM").split()[0] for line in lines[::2]]

@@ -5,6 +5,7 @@ an antibody Fv, has to be predicted all the same.
 """
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -15,23 +16,21 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from openfoldpp.inference import driver
 
-VH = (
-    "QVQLQESGPGLVAPSQSLSITCTVSGFSLTGYGVNWVRQPPGKGLEWLGMIWGDGNTDYNSALKSRLSISKDNSKSQVFLKMNSLHTDDTARYYC"
-    "ARERDYRLDYWGQGTTLTVSS"
-)
-VL = (
-    "DIVLTQSPASLSASVGETVTITCRASGNIHNYLAWYQQKQGKSPQLLVYYTTTLADGVPSRFSGSGSGTQYSLKINSLQPEDFGSYYCQHFWSTPRTF"
-    "GGGTKLEIK"
-)
-FV = f"{VH}:{VL}"
-UBIQUITIN = "MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGKQLEDGRTLSDYNIQKESTLHLVLRLRGG"
-LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 373292032\n"
+
+def beside(name):
+    """Import a module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+bad_fasta, bad_weights = beside("bad_fasta"), beside("bad_weights")
+VH, VL, FV = bad_fasta.VH, bad_fasta.VL, bad_fasta.FV
 
 
 @dataclass(frozen=True)
@@ -88,87 +87,15 @@ def weights(name, content, *said, arguments=WEIGHTS):
     )
 
 
-def saved(*change):
-    """Return a function that saves a checkpoint, all of it or that much."""
-
-    def write(path, fraction=1.0):
-        torch.save({"weight": torch.zeros(64, 64)}, path)
-        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
-
-    return lambda path: write(path, *change)
-
-
-def arrays(path):
-    with path.open("wb") as file:
-        np.savez(file, weights=np.zeros((64, 64)))
-
-
-def truncated_arrays(path):
-    arrays(path)
-    path.write_bytes(path.read_bytes()[:1000])
-
-
-def objects(path):
-    with path.open("wb") as file:
-        np.savez(file, weights=np.array([Payload()], dtype=object))
-
-
-class Payload:
-    """Unpickled, it would run."""
-
-    def __reduce__(self):
-        return (exec, ("import sys; sys.payload_has_run = True",))
-
-
-def pickled(path):
-    path.write_bytes(pickle.dumps({"weight": Payload()}))
-
-
-def saved_with_payload(path):
-    torch.save({"weight": torch.zeros(2), "more": Payload()}, path)
-
-
-def parameters(preset):
-    """Return a function that saves a checkpoint with some parameters of a preset's model."""
-    names = ["evoformer.linear.weight", "structure_module.linear_in.weight"]
-    names += ["aux_heads.tm.linear.weight"] * preset.endswith("_ptm")
-    names += ["template_pair_stack.layer_norm.weight"] * preset.startswith("model_1")
-    return lambda path: torch.save({name: torch.zeros(2) for name in names}, path)
-
-
 PLUGIN = "from openfoldpp.plugins.hookspecs import hookimpl\n\n@hookimpl\n"
 RAISES = PLUGIN + (
     "def openfoldpp_make_features(target, options):\n"
     "    if target.tag == 'bad':\n        return {}['missing']\n"
 )
-# Every kind of block once, and few sequences: a model that is made, loaded and run in seconds.
-SMALL = {
-    "model.evoformer_stack.no_blocks": 1,
-    "model.extra_msa.extra_msa_stack.no_blocks": 1,
-    "model.template.template_pair_stack.no_blocks": 1,
-    "data.predict.max_extra_msa": 16,
-    "data.predict.max_msa_clusters": 20,
-    "data.common.max_recycling_iters": 0,
-}
 SHRINK = PLUGIN + (
-    f"def openfoldpp_configure(config, options):\n    config.update_from_flattened_dict({SMALL!r})\n"
+    "def openfoldpp_configure(config, options):\n"
+    f"    config.update_from_flattened_dict({bad_weights.SMALL!r})\n"
 )
-
-
-def small_model(path):
-    """Save the small model's parameters, as upstream draws them."""
-    from openfoldpp.upstream import activate
-
-    activate()
-    from openfold.config import model_config
-    from openfold.model.model import AlphaFold
-
-    config = model_config("model_1_ptm")
-    config.update_from_flattened_dict(SMALL)
-    torch.manual_seed(0)
-    torch.save(AlphaFold(config).state_dict(), path)
-
-
 WRONG_SIGNATURE = PLUGIN + "def openfoldpp_make_features(target, settings):\n    return None\n"
 
 
@@ -181,79 +108,34 @@ def plugin(name, source):
     }
 
 
-NOT_AN_FV = "--openfold_checkpoint_path FILE"
 CASES = [
-    # The file
-    fasta("an empty file", "", "DIR/fasta/bad.fasta: the file is empty; write a line '>NAME'"),
-    fasta("blanks alone", " \n\t\n", "the file is empty; write a line '>NAME'"),
-    fasta("no record", f"{FV}\n", "line 1: expected a line that begins with '>', found 'QVQLQ"),
-    fasta("a file that is packed", b"\x1f\x8b\x08\x00", "byte 1 is not UTF-8 text", "not compressed"),
-    fasta("UTF-16", f">a\n{FV}\n".encode("utf-16"), "byte 0 is not UTF-8 text; save the file as plain text"),
-    # The name
+    *(fasta(*row) for row in bad_fasta.ROWS),
     Case(
         "two targets of one name",
         ("DIR/fasta/bad.fasta: its target has the name 'twin'", "DIR/fasta/a.fasta", "change a '>' line"),
         {"fasta/a.fasta": f">twin\n{FV}\n", "fasta/bad.fasta": f">twin x\n{FV}\n"},
     ),
-    fasta("two chains of one name", f">x\n{FV}\n>x_1\n{VH}\n", "two chains are named 'x_1': change one"),
-    fasta("a slash in the name", f">a/b\n{FV}\n", "'a/b' cannot name output files: use letters, digits"),
-    fasta("two dots for a name", f">..\n{FV}\n", "'..' cannot name output files: use letters, digits"),
-    fasta("a name out of the folder", f">../x\n{FV}\n", "'../x' cannot name output files"),
-    fasta("no name", f">\n{FV}\n", "line 1: the '>' line has no name"),
-    # The letters
-    fasta(
-        "a digit", f">a\n{VH}\n{VL[:5]}1{VL[5:]}\n", "'1' at line 3, column 6 is not an amino acid: use one-"
-    ),
-    fasta("a gap", f">a\n{VH[:5]}-{VH[5:]}:{VL}\n", "'-' at line 2, column 6", "remove the gaps"),
-    fasta("a stop inside", f">a\n{VH}*{VL}\n", "'*' before the end of the chain is not an amino acid"),
-    fasta("a letter beyond ASCII", f">a\n{VH}Å:{VL}\n", "'Å' at line 2, column 117 is not an amino acid"),
-    *(
-        fasta(
-            f"an {letter}",
-            f">a\n{VH[:40]}{letter}{VH[41:]}:{VL}\n",
-            f"has '{letter}' at residue 41",
-            NOT_AN_FV,
-        )
-        for letter in "BJOUXZ"
-    ),
-    # The length
-    fasta("no residue", ">a\n", "record 'a': the sequence is empty: write its amino acid letters"),
-    fasta("one residue", ">a\nM\n", "the target has one residue, 'M', and OpenFold predicts two or more"),
     Case(
         "20,000 residues",
-        ("target 'a': its only chain, 'a', has no antibody variable domain", NOT_AN_FV),
+        ("target 'a': its only chain, 'a', has no antibody variable domain", bad_fasta.NOT_AN_FV),
         {"fasta/bad.fasta": f">a\n{'ACDEFGHIKL' * 2000}\n"},
     ),
     Case(
         "20,000 residues with weights",
         ("target 'bad' with 20,000 residues needs about", "GiB of memory on cpu", "enough for about"),
         {
-            "weights.pt": small_model,
+            "weights.pt": bad_weights.small_model,
             "fasta/bad.fasta": f">bad\n{'ACDEFGHIKL' * 2000}\n",
             "fasta/good.fasta": CHAIN,
             **plugin("tiny", SHRINK),
         },
         (*WEIGHTS, "--plugins", "tiny"),
     ),
-    # What FlashABB serves
-    fasta("a heavy chain alone", f">a\n{VH}\n", "heavy chain without its partner", "or as VH:VL"),
-    fasta("two heavy chains", f">a\n{VH}:{VH}\n", "target 'a'", "heavy", NOT_AN_FV),
-    fasta("no antibody", f">a\n{UBIQUITIN}\n", "has no antibody variable domain", NOT_AN_FV),
-    # The weights
-    weights("a Git LFS pointer", LFS_POINTER, "is a Git LFS pointer", "run `git lfs pull`"),
-    weights("an empty checkpoint", "", "is empty. Download it again"),
-    weights("a checkpoint cut short", saved(0.5), "cut short or damaged (", "Download it again"),
-    weights("a page instead of a checkpoint", "<html>\n", "text file that begins with '<html>'", "(.pt)"),
-    weights("an .npz as checkpoint", arrays, "holds JAX parameters: give it with --jax_param_path"),
-    weights("a pickle with a payload", pickled, "holds more than tensors and was not loaded"),
-    weights("a checkpoint with a payload", saved_with_payload, "holds more than tensors and was not loaded"),
-    weights("JAX: a Git LFS pointer", LFS_POINTER, "run `git lfs pull`", arguments=JAX),
-    weights("JAX: cut short", truncated_arrays, "cut short or damaged (1,000 bytes", arguments=JAX),
-    weights("JAX: a checkpoint", saved(), "give it with --openfold_checkpoint_path", arguments=JAX),
-    weights("JAX: a pickle in it", objects, "weights.npy in it is a pickle", arguments=JAX),
+    *(weights(*row) for row in bad_weights.CHECKPOINTS),
+    *(weights(*row, arguments=JAX) for row in bad_weights.JAX_PARAMETERS),
     weights(
         "JAX: of another name",
-        arrays,
+        bad_weights.arrays,
         "expected params_PRESET.npz, such as params_model_1_ptm.npz",
         arguments=("--jax_param_path", "DIR/weights.npz", *PTM),
     ),
@@ -261,7 +143,11 @@ CASES = [
         Case(
             f"a checkpoint of {trained} for {preset}",
             ("DIR/weights.pt is not a checkpoint of preset", *said, f"give --config_preset {trained}."),
-            {"weights.pt": parameters(trained), "fasta/good.fasta": CHAIN, **plugin("tiny", SHRINK)},
+            {
+                "weights.pt": bad_weights.parameters(trained),
+                "fasta/good.fasta": CHAIN,
+                **plugin("tiny", SHRINK),
+            },
             (*WEIGHTS, "--config_preset", preset, "--plugins", "tiny"),
             one_target=False,
         )
@@ -349,7 +235,7 @@ CASES = [
     Case(
         "a preset that is not there",
         ("--config_preset model_9: this OpenFold has no such preset", "model_1"),
-        {"weights.pt": saved()},
+        {"weights.pt": bad_weights.saved()},
         (*WEIGHTS, "--config_preset", "model_9"),
         one_target=False,
     ),
@@ -454,7 +340,11 @@ def test_what_is_no_mistake_is_predicted(text, tmp_path):
 
 
 def test_letters_that_openfold_predicts_as_unknown_are_said_once(tmp_path, capsys, monkeypatch):
-    files = {"fasta/a.fasta": ">a\nMQXFVKTLTG\n", "weights.pt": small_model, **plugin("tiny", SHRINK)}
+    files = {
+        "fasta/a.fasta": ">a\nMQXFVKTLTG\n",
+        "weights.pt": bad_weights.small_model,
+        **plugin("tiny", SHRINK),
+    }
     put(files, tmp_path)
     monkeypatch.syspath_prepend(tmp_path / "plugins")
     arguments = ["--openfold_checkpoint_path", str(tmp_path / "weights.pt"), *PTM, "--plugins", "tiny"]

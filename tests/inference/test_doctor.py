@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from openfoldpp.inference import doctor
 from openfoldpp.inference import doctor_checks as checks
 from openfoldpp.inference.findings import NOTE, OK, PROBLEM, Finding, Question
-from openfoldpp.upstream import activate
+from openfoldpp.inference.free_memory import UNKNOWN
+from openfoldpp.upstream import Installation, activate, locate
 
 LIMIT = "OPENFOLDPP_MEMORY_LIMIT_GIB"
 
@@ -39,7 +41,7 @@ def test_weights_are_found_where_upstream_keeps_them(folder):
     assert "weights" not in found
 
 
-def test_damaged_weights_are_problems_and_name_the_file(folder):
+def test_damaged_weights_that_no_run_takes_are_notes_and_name_the_file(folder):
     pointer = folder / "params/params_model_1.npz"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     cut = folder / "openfold_params/finetuning_1.pt"
@@ -52,8 +54,40 @@ def test_damaged_weights_are_problems_and_name_the_file(folder):
     assert "cut short or damaged" in found[cut.name].text
     assert "text file that begins with '<html>'" in found[page.name].text
     for file in (pointer, cut, page):
-        assert found[file.name].level == PROBLEM
+        assert found[file.name].level == NOTE
         assert file.name in found[file.name].cure
+
+
+def test_damaged_weights_that_a_run_takes_by_itself_are_a_problem(folder):
+    for name in ("model_1", "model_1_ptm", "model_5"):
+        (folder / f"params/params_{name}.npz").write_text("version https://git-lfs.github.com/spec/v1\n")
+    question = Question(preset="model_5").settled()
+    found = by_name(checks.weights(None, question))
+    levels = {name: found[f"params_{name}.npz"].level for name in ("model_1", "model_1_ptm", "model_5")}
+    assert levels == {"model_1": NOTE, "model_1_ptm": NOTE, "model_5": PROBLEM}
+
+
+def test_the_preset_is_the_one_that_a_run_would_take(tmp_path, folder):
+    with_weights = "model_1" if locate().version.startswith("2.") else "model_1_ptm"
+    assert Question(checkpoint="a.pt").settled().preset == with_weights
+    assert Question().settled().preset == "model_1_ptm"
+    assert Question(home=tmp_path / "none").settled().preset == "model_1_ptm"
+
+
+def test_an_openfold_2_without_its_script_is_a_problem_where_weights_are_given(tmp_path):
+    package = Installation("2.2.0", tmp_path, "installed", None, "installed")
+    assert doctor._script(package, Question()).level == NOTE
+    found = doctor._script(package, Question(checkpoint="a.pt"))
+    assert found.level == PROBLEM
+    assert "--openfold_home DIR, with a clone of OpenFold 2.2.0" in found.cure
+
+
+def test_memory_that_nothing_tells_is_a_note(monkeypatch):
+    monkeypatch.delenv(LIMIT, raising=False)
+    monkeypatch.setattr(checks.memory_plan, "available_bytes", lambda device: UNKNOWN)
+    (found,) = checks.memory(activate(), Question(preset="model_1_ptm"))
+    assert (found.level, found.cure) == (NOTE, f"export {LIMIT}=N")
+    assert "no limit is applied" in found.text
 
 
 def test_a_folder_without_weights_is_no_problem(folder):
@@ -69,10 +103,18 @@ def test_named_weights_are_held_against_the_preset(tmp_path):
     torch.save({name: torch.zeros(1) for name in names}, file)
     right = by_name(checks.weights(activate(), Question(checkpoint=file, preset="model_1_ptm")))
     assert right["ptm.pt"].level == OK
+    training = by_name(checks.weights(activate(), Question(checkpoint=file, preset="finetuning_ptm")))
+    assert training["ptm.pt"].level == OK
+    other = tmp_path / "other.pt"
+    other.touch()
+    both = by_name(checks.weights(activate(), Question(checkpoint=f"{file},{other}", preset="model_1_ptm")))
+    assert (both["ptm.pt"].level, both["other.pt"].level) == (OK, PROBLEM)
     wrong = by_name(checks.weights(activate(), Question(checkpoint=file, preset="model_3")))
     assert wrong["ptm.pt"].level == PROBLEM
     assert "--config_preset model_1_ptm" in wrong["ptm.pt"].cure
-    absent = by_name(checks.weights(activate(), Question(jax_parameters=tmp_path / "none.npz")))
+    absent = by_name(
+        checks.weights(activate(), Question(jax_parameters=tmp_path / "none.npz", preset="model_1"))
+    )
     assert absent["none.npz"].level == PROBLEM
     assert "--jax_param_path" in absent["none.npz"].cure
 
@@ -88,7 +130,7 @@ def test_the_language_model_is_looked_for_where_torch_keeps_it(tmp_path, monkeyp
 
 def test_memory_is_held_against_the_longest_chain(monkeypatch):
     monkeypatch.setenv(LIMIT, "16")
-    found = by_name(checks.memory(activate(), Question()))
+    found = by_name(checks.memory(activate(), Question(preset="model_1_ptm")))
     assert "16.0 GiB" in found["free"].text
     assert LIMIT in found["free"].text
     facts = found["model_1_ptm"].facts
@@ -98,7 +140,7 @@ def test_memory_is_held_against_the_longest_chain(monkeypatch):
 
 def test_a_machine_without_memory_for_the_weights_is_a_problem(monkeypatch):
     monkeypatch.setenv(LIMIT, "0.5")
-    assert by_name(checks.memory(activate(), Question()))["model_1_ptm"].level == PROBLEM
+    assert by_name(checks.memory(activate(), Question(preset="model_1_ptm")))["model_1_ptm"].level == PROBLEM
 
 
 def test_an_unknown_preset_is_a_problem():

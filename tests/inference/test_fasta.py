@@ -1,16 +1,20 @@
 import importlib
 import subprocess
 import sys
+import time
+from argparse import Namespace
 
 import pytest
 
 from openfoldpp.errors import InputError
 from openfoldpp.inference.fasta import (
+    FastaInputs,
     parse_sequence_argument,
     read_target,
     read_targets,
     unknown_residues_note,
 )
+from openfoldpp.inference.inputs import check_names
 from openfoldpp.types import Chain
 
 
@@ -225,3 +229,62 @@ def test_importing_loads_nothing_heavy(module):
     code = f"import sys, {name}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (">a\n" + "ACGT" * 1_250_000, "its sequences have 5,000,000 letters"),
+        ("".join(f">sp|P{i}\n{'ACDEF' * 50}\n" for i in range(20_000)), "5,000,000 letters"),
+        (">a\n" + "ACGT:" * 19_999 + "1", "'1' at line 2, column 99996"),
+        ("".join(f">sp|P{i}\nA\n" for i in range(50_000)), "records' names joined by '-'"),
+    ],
+    ids=["genome", "proteome", "many chains", "many records of one name"],
+)
+def test_a_file_that_is_no_target_is_soon_refused(fasta, text, words):
+    path = fasta(text)
+    start = time.process_time()
+    with pytest.raises(InputError) as caught:
+        read_target(path, tag_rule="word_characters")
+    assert time.process_time() - start < 2
+    assert words in str(caught.value)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return what of a checkout of OpenFold 2.2.0 says that it is one."""
+    root = tmp_path / "openfold-2.2.0"
+    package = ["__init__.py", "config.py", "model/model.py", "np/residue_constants.py"]
+    files = [f"openfold/{name}" for name in (*package, "data/mmcif_parsing.py")]
+    for name in (*files, "scripts/utils.py", "run_pretrained_openfold.py"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "setup.py").write_text("setup(\n    name='openfold',\n    version='2.2.0',\n)\n")
+    return root
+
+
+def options(**given):
+    none = ("config_preset", "output_postfix", "openfold_home", "openfold_checkpoint_path", "jax_param_path")
+    return Namespace(**{**dict.fromkeys(none), **given})
+
+
+def test_names_of_all_chains_have_to_fit_where_openfold_2_writes_them(checkout):
+    target = parse_sequence_argument(":".join(["AC"] * 20), tag="complex_of_mine")
+    inputs = FastaInputs((target,), ())
+    check_names(inputs, options(openfold_home=checkout))
+    with_weights = {"openfold_home": checkout, "jax_param_path": "params.npz"}
+    with pytest.raises(InputError) as caught:
+        check_names(inputs, options(config_preset="model_1_multimer_v3", **with_weights))
+    tags = "-".join(chain.tag for chain in target.chains)
+    length = len(f"{tags}_model_1_multimer_v3_output_dict.pkl")
+    assert f"complex_of_mine_1-complex_of_mine_2-comp..., would be {length} bytes long" in str(caught.value)
+    assert "shorten its '>' line, or split its 20 chains" in str(caught.value)
+    with pytest.raises(InputError, match="or split its 20 chains"):
+        check_names(inputs, options(**with_weights))
+
+
+def test_a_postfix_that_makes_a_name_too_long():
+    inputs = FastaInputs((parse_sequence_argument("ACDE"),), ())
+    check_names(inputs, options(output_postfix="x" * 228))
+    with pytest.raises(InputError, match="would be 256 bytes long, and 255 are allowed"):
+        check_names(inputs, options(output_postfix="x" * 229))

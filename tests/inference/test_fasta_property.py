@@ -12,10 +12,13 @@ from openfoldpp.errors import InputError
 from openfoldpp.inference import driver
 from openfoldpp.inference.fasta import read_targets
 
-FV = (
+VH = (
     "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRYADSVKGRFTISADTSKNTAYLQMNSLRAEDTAVYYC"
-    "SRWGGDGFYAMDYWGQGTLVTVSS:DIQMTQSPSSLSASVGDRVTITCRASQDVNTAVAWYQQKPGKAPKLLIYSASFLYSGVPSRFSGSRSGTDFTLT"
-    "ISSLQPEDFATYYCQQHYTTPPTFGQGTKVEIK"
+    "SRWGGDGFYAMDYWGQGTLVTVSS"
+)
+VL = (
+    "DIQMTQSPSSLSASVGDRVTITCRASQDVNTAVAWYQQKPGKAPKLLIYSASFLYSGVPSRFSGSRSGTDFTLTISSLQPEDFATYYCQQHYTTPP"
+    "TFGQGTKVEIK"
 )
 
 # Derandomised: the same files in each run.
@@ -113,26 +116,50 @@ def assert_usable(target, tag_rule, parse_upstream):
     assert parse_upstream(text) == (tags, [chain.sequence for chain in target.chains])
 
 
+def fv(name, chains, width, lower):
+    """Return the text of an antibody's Fv as people write it."""
+    joined = ":".join(chains)
+    joined = joined.lower() if lower else joined
+    return record(name, [joined[start : start + width] for start in range(0, len(joined), width)])
+
+
+# The order of the chains, the lines, the case and the ends of lines vary: each of them can be predicted.
+fvs = st.builds(
+    encode,
+    st.builds(
+        fv,
+        st.from_regex(r"fv_[A-Za-z0-9]{1,6}( light and heavy)?", fullmatch=True),
+        st.permutations([VH, VL]),
+        st.integers(20, 300),
+        st.booleans(),
+    ),
+    line_ends,
+    st.sampled_from(["utf-8", "utf-8-sig"]),
+)
+
+
 @pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
 def test_the_command_ends_with_a_result_or_an_error_for_each_file(count, capsys):
     a_folder = 25  # the models of FlashABB are loaded once for each folder
 
     @settings(same_files, max_examples=count // a_folder)
-    @given(st.lists(files, min_size=a_folder, max_size=a_folder))
-    def check(contents):
+    @given(st.lists(files, min_size=a_folder - 1, max_size=a_folder - 1), fvs)
+    def check(contents, antibody):
         with tempfile.TemporaryDirectory() as name:
             fasta, out = Path(name) / "fasta", Path(name) / "out"
             fasta.mkdir()
-            (fasta / "fv.fasta").write_text(f">real_fv\n{FV}\n")
-            for number, content in enumerate(contents):
+            for number, content in enumerate([*contents, antibody]):
                 (fasta / f"{number}.fasta").write_bytes(content)
             arguments = ["--plugins", "openfoldpp", "--output_dir", str(out), "--skip_relaxation"]
             code = driver.main([str(fasta), *arguments, "--quiet"], program="run_pretrained_openfold.py")
             captured = capsys.readouterr()
             assert code == 1
             assert "Traceback" not in captured.out + captured.err
-            assert f"{a_folder} of {a_folder + 1} targets failed" in captured.out
-            assert len(list((out / "predictions").glob("*.pdb"))) == 1
+            assert f"{a_folder - 1} of {a_folder} targets failed" in captured.out
+            (written,) = (out / "predictions").glob("*.pdb")
+            assert written.name.startswith("fv_")
+            residues = sum(" CA " in line for line in written.read_text().splitlines())
+            assert residues == len(VH + VL)
             assert not list(out.rglob(".*"))
 
     check()

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 
@@ -103,6 +104,29 @@ def test_a_path_of_the_host_falls_back_to_the_mounted_root(system):
 def test_a_job_over_its_limit_has_nothing(system):
     system("0::/\n", {".": version_2(str(100 * MIB), 120 * MIB)})
     assert available_bytes() == 0
+
+
+def test_an_old_kernel_is_asked_for_what_is_free_or_cached(system, tmp_path):
+    system("0::/\n", {})
+    (tmp_path / "proc/meminfo").write_text("MemFree: 300 kB\nBuffers: 20 kB\nCached: 1000 kB\n")
+    assert available_bytes() == 1320 * 1024
+
+
+def test_without_proc_the_mounted_limit_holds_and_all_that_is_used_counts(system, tmp_path):
+    group = version_2(str(100 * MIB), 40 * MIB, 30 * MIB)
+    del group["memory.stat"]
+    system("", {".": group})
+    shutil.rmtree(tmp_path / "proc")
+    assert available_bytes() == 60 * MIB
+    assert held_bytes() == 0
+
+
+def test_where_nothing_is_told_no_limit_holds(system, tmp_path, monkeypatch):
+    system("", {})
+    shutil.rmtree(tmp_path / "proc")
+    assert 0 < available_bytes() < free_memory.UNKNOWN  # the C library tells
+    monkeypatch.setattr(os, "sysconf", lambda name: -1)
+    assert available_bytes() == free_memory.UNKNOWN
 
 
 def test_macos_pages_that_can_be_handed_out_count():

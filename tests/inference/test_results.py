@@ -56,3 +56,19 @@ def test_models_folders_are_searched_and_hidden_ones_are_not(tmp_path):
         file.touch()
     assert [result.output_dict for result in results.find([tmp_path])] == wanted
     assert [result.output_dict for result in results.find([tmp_path / "predictions" / "m"])] == wanted[1:]
+
+
+def test_a_file_of_another_name_fails_alone_where_its_folder_is_given(tmp_path):
+    for name in ("x_model_1_output_dict.pkl", "x_output_dict.pkl", "y_model_1_output_dict.pkl"):
+        (tmp_path / name).touch()
+    (tmp_path / "y_model_1_provenance.json").write_text("no JSON")
+    found = {result.output_dict.name: result for result in results.find([tmp_path])}
+    good = found.pop("x_model_1_output_dict.pkl")
+    assert (good.target, good.problem) == ("x", None)
+    for name, words in (
+        ("x_output_dict.pkl", "OpenFold's name back"),
+        ("y_model_1_output_dict.pkl", "JSON|read"),
+    ):
+        assert found[name].target == name
+        with pytest.raises(InputError, match=words):
+            found[name].read()

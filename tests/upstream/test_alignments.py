@@ -89,7 +89,11 @@ def test_a_missing_folder_names_the_nearest(present, words, tmp_path):
         ("a.sto", "q MKVLAWGT\nb MKVLAWGT extra\n", "line 2: expected a name and a piece of its sequence"),
         ("a.sto", "q MKVLAWGT\nb MKVLA\n", "line 2: b has 5 columns, the first sequence has 8"),
         ("a.sto", "q MKVLAWGT\nb MKvLAWGT\n", "line 2: 'v' is neither an amino acid in upper case"),
-        ("a.hhr", "<html>\n", "line 1: expected 'Query', as hhsearch begins its result, found '<html>'"),
+        (
+            "a.hhr",
+            "<html>\n",
+            "no line begins with 'Query' or 'No ', as in a result of hhsearch; it begins with",
+        ),
         ("a.a3m.gz", b"\x1f\x8b", "nothing that OpenFold reads, but a.a3m.gz: expected files ending in .a3m"),
     ],
 )
@@ -109,18 +113,63 @@ def test_different_chains_need_the_sequences_that_pair_them(write):
     assert check_alignments(folder, target(SEQUENCE, "MKV"), multimer) == ()
 
 
-def test_equal_chains_need_none(write):
-    write("chain1", a__a3m=A3M)
-    folder = write("chain2", a__a3m=A3M)
-    assert check_alignments(folder, target(SEQUENCE, SEQUENCE), "model_1_multimer_v3") == ()
+MULTIMER = "model_1_multimer_v3"
+
+
+def test_of_equal_chains_a_multimer_preset_reads_the_first(write):
+    folder = write("chain1", a__a3m=A3M)
+    assert check_alignments(folder, target(SEQUENCE, SEQUENCE), MULTIMER) == ()
+    assert "no folder for chain2" in message(folder, SEQUENCE, SEQUENCE, preset="model_1_ptm")
+    write("chain1", uniprot_hits__sto=STO)
+    write("chain3", a__a3m=">q\nMKV\n")
+    assert "chain3 has no uniprot_hits.sto" in message(folder, SEQUENCE, SEQUENCE, "MKV", preset=MULTIMER)
+
+
+@pytest.mark.parametrize(("preset", "chains"), [("model_1_ptm", 1), (MULTIMER, 1), (MULTIMER, 2)])
+def test_sequences_that_pair_chains_are_not_looked_at_where_none_are_paired(preset, chains, write):
+    folder = write(uniprot_hits__sto="q MK extra\n")
+    (note,) = check_alignments(folder, target(*[SEQUENCE] * chains), preset)
+    assert "chain1 is predicted from its sequence alone" in note
+    assert "line 1" in message(write("chain2", uniprot_hits__sto=STO), SEQUENCE, "MKV", preset=MULTIMER)
+
+
+WILD_TYPE = "MQIFVKTLTGKTITLEVEPS"
+
+
+def test_the_wild_types_alignment_serves_a_mutant_and_is_noted(write):
+    files = {"a__a3m": f">q\n{WILD_TYPE}\n", "b__sto": f"q {WILD_TYPE}\n"}
+    folder = write(**files)
+    (note,) = check_alignments(folder, target("AA" + WILD_TYPE[2:]), "model_1_ptm")
+    assert "the first sequence of a.a3m, b.sto is not quite that of chain chain1" in note
+    assert "(letter 1 is M, that of the chain is A; 2 of 20 letters differ)" in note
+    assert "3 of 20 letters differ): it was made for another" in message(folder, "AAA" + WILD_TYPE[3:])
+    assert "(20 letters, the chain has 19)" in message(folder, WILD_TYPE[1:])
+
+
+def test_a_result_of_hhsearch_may_begin_with_anything(write):
+    folder = write(a__a3m=A3M, a__hhr="\nmade yesterday\nNo 1\n", b__hhr="", c__hhr="\nQuery q\n")
+    assert check_alignments(folder, target(SEQUENCE), "model_1_ptm") == ()
+
+
+def test_hidden_files_are_refused_where_upstream_reads_them(write, tmp_path):
+    write(__DS_Store=b"\xff", a__a3m=A3M)
+    folder = write(**{"._x__pt": b"\xff"})
+    assert check_alignments(folder, target(SEQUENCE), "model_1_ptm") == ()
+    write(**{"._a__a3m": b"\xff"})
+    file = tmp_path / "chain1" / "._a.a3m"
+    assert f"{file} is a hidden file, which OpenFold reads as any other: remove it (rm {file})" in message(
+        folder
+    )
 
 
 SOLO = "seq_model_esm1b_ptm"
 
 
-def test_an_embedding_of_the_chain_passes(write):
-    folder = write(chain1__pt={"label": "chain1", "representations": {33: torch.zeros(8, 1280)}})
-    assert check_alignments(folder, target(SEQUENCE), SOLO) == ()
+@pytest.mark.parametrize("preset", [SOLO, "seq"])
+def test_an_embedding_of_the_chain_passes_and_alignments_beside_it_are_not_read(preset, write):
+    embedding = {"label": "chain1", "representations": {33: torch.zeros(8, 1280)}}
+    folder = write(chain1__pt=embedding, a__a3m=">other\nMK\n", uniprot_hits__sto="q MK extra\n")
+    assert check_alignments(folder, target(SEQUENCE), preset) == ()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from openfoldpp.upstream import activate
 from openfoldpp.upstream.checkpoint_files import (
     array_shapes,
     check_checkpoint_file,
+    fits,
     fitting_presets,
     named_preset,
 )
@@ -89,7 +90,7 @@ def test_a_missing_file_names_the_flag(jax, tmp_path):
 
 
 def test_a_folder_says_what_to_give_instead(tmp_path):
-    assert "zero_to_fp32.py" in message(tmp_path)
+    assert f"`python {tmp_path}/zero_to_fp32.py {tmp_path} weights.pt`" in message(tmp_path)
     assert "expects one of the .npz files in it" in message(tmp_path, jax=True)
 
 
@@ -143,6 +144,33 @@ def test_presets_of_the_installed_release_are_told_by_their_parameters(templates
     with torch.device("meta"):
         model = AlphaFold(config)
     assert fitting_presets(model.state_dict()) == expected
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "initial_training",
+        "finetuning",
+        "finetuning_ptm",
+        "finetuning_no_templ",
+        "finetuning_no_templ_ptm",
+        "seqemb_initial_training",
+        "seqemb_finetuning",
+    ],
+)
+def test_presets_of_training_fit_their_own_parameters(preset):
+    activate()
+    from openfold.config import model_config
+    from openfold.model.model import AlphaFold
+
+    try:
+        config = model_config(preset)
+    except ValueError:
+        pytest.skip(f"this OpenFold has no preset {preset}")
+    with torch.device("meta"):
+        names = AlphaFold(config).state_dict()
+    assert fits(names, preset)
+    assert not fits(names, "model_5_ptm" if config.model.template.enabled else "model_1")
 
 
 # What tells the parameters of OpenFold 2's and AlphaFold's further models apart.
@@ -199,6 +227,15 @@ def test_jax_parameters_are_compared_with_the_preset(tmp_path):
     text = message(path, jax=True, preset="model_1")
     assert "does not fit preset 'model_1'" in text
     assert text.endswith("model_3_ptm, model_4_ptm or model_5_ptm: give --config_preset model_3_ptm.")
+
+
+def test_jax_parameters_are_taken_for_a_preset_of_training(tmp_path):
+    path = tmp_path / "params_model_3_ptm.npz"
+    np.savez(path, **{name: np.zeros(2) for name in [*JAX_TRUNK, "predicted_aligned_error_head"]})
+    check_checkpoint_file(path, jax=True, preset="finetuning_no_templ_ptm")
+    path = path.rename(tmp_path / "params_model_1.npz")
+    text = message(path, jax=True, preset="finetuning_no_templ_ptm")
+    assert text.endswith("rename it to params_model_3_ptm.npz")
 
 
 def test_jax_parameters_of_a_wrong_name_are_to_be_renamed(tmp_path):

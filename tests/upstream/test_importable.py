@@ -36,7 +36,20 @@ def test_a_missing_package_is_named_as_pip_knows_it(checkout):
         UpstreamError, match="'tree_that_is_not_there', which is not installed: pip install tree_"
     ):
         importable.finish_import(process)
-    assert importable.missing_package_cure(ModuleNotFoundError(name="Bio.Data")) == "pip install biopython"
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "cure"),
+    [
+        ("Bio.Data", "0.0.1", "pip install biopython"),
+        ("Bio.Data", "2.2.0", "pip install 'openfoldpp[openfold2]'"),
+        ("openmm", "2.2.0", "pip install 'openfoldpp[openfold2]'"),
+        ("tree", "2.2.0", "pip install dm-tree"),
+    ],
+)
+def test_the_cure_of_a_missing_package_is_a_command(name, version, cure):
+    text = str(importable.missing_package(ModuleNotFoundError(name=name), version))
+    assert text == f"OpenFold {version} imports {name!r}, which is not installed: {cure}"
 
 
 def test_another_failure_is_told_in_one_line(checkout):

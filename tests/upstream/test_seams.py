@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from openfoldpp.errors import SeamError
+from openfoldpp.errors import MissingDependencyError, SeamError
 from openfoldpp.upstream import activate, seams
 
 
@@ -100,6 +100,21 @@ def test_nothing_changes_where_one_of_several_does_not_fit(version, script_utils
     with refused, seams.installed({seams.TIMINGS: print, absent: print}, version):
         pass
     assert script_utils.update_timings is original
+
+
+def test_a_package_that_is_not_installed_is_named_and_not_called_a_missing_function(
+    version, tmp_path, monkeypatch
+):
+    (tmp_path / "imports_what_is_absent.py").write_text("import openmm.no_such_part")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "openmm", None)
+    seam = dataclasses.replace(seams.TIMINGS, target="imports_what_is_absent:run")
+    expected = dataclasses.replace(seam, expected={version: seams.TIMINGS.expected["0.0.1"]})
+    refused = pytest.raises(
+        MissingDependencyError, match=rf"OpenFold {version} imports 'openmm.*: pip install"
+    )
+    with refused, seams.installed({expected: print}, version):
+        pass
 
 
 def test_a_release_that_the_seam_does_not_know_is_refused(script_utils):
