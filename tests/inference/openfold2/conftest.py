@@ -54,8 +54,9 @@ def home():
     return Path(os.environ["OPENFOLD_HOME"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def version():
+    """Activate the checkout before anything imports another openfold."""
     from openfoldpp.upstream import activate
 
     return activate().version

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import openfoldpp
 from openfoldpp.files import read_pickle
@@ -255,10 +256,13 @@ def test_flags_and_defaults_are_those_of_upstreams_script(home, version, monkeyp
         parsers.append(parser)
         raise StoppedError
 
-    with monkeypatch.context() as patch:
+    precision = torch.get_float32_matmul_precision()
+    # What the script sets for the whole process ends with the test.
+    with torch.enable_grad(), monkeypatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
         with pytest.raises(StoppedError):
             runpy.run_path(str(home / "run_pretrained_openfold.py"), run_name="__main__")
+    torch.set_float32_matmul_precision(precision)
     upstreams = {action.dest: action for action in parsers[0]._actions if action.dest != "help"}
     ours, _ = options.parse(["fasta"], program="test")
     assert set(upstreams) <= set(vars(ours))
@@ -343,8 +347,6 @@ def test_an_installed_release_without_its_script_is_refused(
 
 
 def test_a_device_that_is_not_there_is_one_line(vanilla, run, arguments, capsys):
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     code, _ = run(*arguments("monomer", "model_1_ptm", SKIP, "--model_device", "cuda"))
@@ -356,8 +358,6 @@ def test_a_device_that_is_not_there_is_one_line(vanilla, run, arguments, capsys)
 
 def test_a_failed_trace_leaves_the_model_whole():
     """Upstream cuts every stack to one block before its dry run."""
-    import torch
-
     from openfoldpp.upstream import script
 
     class Stack(torch.nn.Module):
