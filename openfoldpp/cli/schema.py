@@ -102,7 +102,7 @@ def diff(
     b: Annotated[str, typer.Argument(help="Another.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say in which arrays two outputs differ; exit with 1 where they do.
+    """Say in which names, dtypes and shapes of arrays two outputs differ; exit with 1 where they do.
 
     N_res and N_seq follow the target and its alignment: they are told, and are no difference.
     """
@@ -129,7 +129,7 @@ def diff(
                 [(path, str(first.get(path, "absent")), str(second.get(path, "absent"))) for path in rows],
             )
         else:
-            typer.echo(f"the same {len(first)} arrays")
+            typer.echo(f"the same {len(first)} arrays by name, dtype and shape; values are not compared")
     if rows:
         raise typer.Exit(1)
 

@@ -292,9 +292,9 @@ def preset_cure(names: Collection[str], preset: str, *, path: Path) -> str:
         )
     if fits(names, preset):
         return (
-            "Its names are those of this preset, so another release of OpenFold wrote it, or the "
-            "configuration was changed by a plugin or by --experiment_config_json. OpenFold 2 reads the "
-            "weights of every release: --openfold_home DIR."
+            "Its names are those of this preset, so it was trained with another configuration, by a plugin "
+            "or by --experiment_config_json (give the same), or another release of OpenFold wrote it "
+            "(OpenFold 2 reads the weights of every release: --openfold_home DIR)."
         )
     named = path.stem.removeprefix("params_")
     advised = named if named in fitting else fitting[0]

@@ -11,6 +11,8 @@ from typing import Any
 
 from openfoldpp.errors import InputError
 
+_SEQUENCE_PRESETS = ("seq_model_esm1b", "seq_model_esm1b_ptm", "seqemb_initial_training", "seqemb_finetuning")
+
 
 def model_config(
     preset: str,
@@ -88,21 +90,27 @@ def configured(
     InputError
         Upstream knows no such preset, or lacks a package that the flags need.
     """
+    if preset.startswith("seq") and preset not in _SEQUENCE_PRESETS:
+        raise _no_such_preset(preset)  # upstream takes any name that begins so
     try:
         with _low_memory_attention(long_sequence_inference and not deepspeed_installed()):
             config = make()
     except ValueError as error:
         if "Invalid model name" in str(error):
-            raise InputError(
-                f"--config_preset {preset}: this OpenFold has no such preset. Every release has model_1 to "
-                "model_5 and model_1_ptm to model_5_ptm; OpenFold 2 also has seq_model_esm1b, "
-                "seq_model_esm1b_ptm and model_1_multimer_v3 to model_5_multimer_v3"
-            ) from error
+            raise _no_such_preset(preset) from error
         raise InputError(f"--config_preset {preset} with the given flags: {error}") from error
     configure(config)
     if experiment_config is not None:
         apply_experiment_config(config, experiment_config)
     return config
+
+
+def _no_such_preset(preset: str) -> InputError:
+    return InputError(
+        f"--config_preset {preset}: this OpenFold has no such preset. Every release has model_1 to model_5 "
+        "and model_1_ptm to model_5_ptm; OpenFold 2 also has seq_model_esm1b, seq_model_esm1b_ptm and "
+        "model_1_multimer_v3 to model_5_multimer_v3"
+    )
 
 
 def apply_experiment_config(config, file: Path) -> None:

@@ -171,7 +171,10 @@ def test_diff_of_two_snapshots(run):
         ["ptm_score", "absent             float32 []"],
     ]
     done = run("diff", "2.0.0/model_1", "2.2.0/model_5")
-    assert (done.exit_code, done.stdout) == (0, "the same 19 arrays\n")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "the same 19 arrays by name, dtype and shape; values are not compared\n",
+    )
 
 
 def test_diff_of_two_pickles_tells_sizes_and_counts_them_not(run, write):
@@ -182,7 +185,7 @@ def test_diff_of_two_pickles_tells_sizes_and_counts_them_not(run, write):
     assert done.stdout.splitlines() == [
         f"{short}: N_seq = 512, N_res = 3",
         f"{long}: N_seq = 1, N_res = 37",
-        "the same 24 arrays",
+        "the same 24 arrays by name, dtype and shape; values are not compared",
     ]
 
 

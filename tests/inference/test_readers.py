@@ -214,7 +214,7 @@ def run_af_analysis(tmp_path_factory):
     (site / "tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
     for arguments in (
         ["--no-deps", "af-analysis>=0.2.1,<0.3"],
-        ["pdb_cpp", "seaborn", "cmcrameri", "ipywidgets"],
+        ["pdb_cpp", "seaborn", "cmcrameri", "ipywidgets", "tqdm"],
     ):
         subprocess.run(
             [python, "-m", "pip", "install", "--quiet", *arguments], check=True, capture_output=True

@@ -225,6 +225,15 @@ def test_soloseq_without_an_embedding_says_how_to_make_one(vanilla, run, inputs,
     assert "scripts/precompute_embeddings.py" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("preset", ["seq_model_esm1b_pmt", "model_1_pmt"])
+def test_a_preset_that_there_is_not_is_refused(preset, vanilla, run, inputs, weights, capsys):
+    code, _ = run(
+        inputs.monomer, "--openfold_checkpoint_path", weights("model_1_ptm"), "--config_preset", preset, SKIP
+    )
+    assert code == 1
+    assert f"--config_preset {preset}: this OpenFold has no such preset" in capsys.readouterr().err
+
+
 def test_a_search_without_its_databases_is_refused(vanilla, run, inputs, weights, tmp_path, capsys):
     (tmp_path / "uniref90.fasta").write_text(">a\nGGG\n")
     code, _ = run(
