@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -109,24 +110,27 @@ def test_atomic_write_into_a_missing_folder_is_an_os_error(tmp_path):
         write_text(tmp_path / "missing" / "a.txt", "x")
 
 
-@pytest.fixture
-def largest_file():
-    """Let no file grow beyond some bytes: what a full disk does, for every user and file system."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+@contextlib.contextmanager
+def largest_file(size):
+    """Let no file grow beyond some bytes: what a full disk does, for every user and file system.
+
+    Pytest's own output is a file too where it is redirected, so nothing else may be within the block.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("write", [write_pickle, write_json, write_text])
-def test_where_there_is_no_space_the_file_and_its_size_are_named_and_nothing_is_left(
-    write, tmp_path, largest_file
-):
+def test_where_there_is_no_space_the_file_and_its_size_are_named_and_nothing_is_left(write, tmp_path):
     value = "x" * 100_000 if write is write_text else {"a": np.arange(30_000)}
     write(tmp_path / "whole", value)
     size = (tmp_path / "whole").stat().st_size
-    largest_file(4096)
     (tmp_path / "a").write_text("old")
-    with pytest.raises(DiskFullError) as caught:
+    with largest_file(4096), pytest.raises(DiskFullError) as caught:
         write(tmp_path / "a", value)
     assert str(caught.value).startswith(f"{tmp_path / 'a'}: File too large; it needs {size:,} bytes, and ")
     assert "give another --output_dir" in str(caught.value)
