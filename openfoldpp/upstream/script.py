@@ -105,8 +105,6 @@ class ScriptResult:
         Upstream's output dictionary, numpy arrays.
     protein : openfold.np.protein.Protein
         The unrelaxed structure as the script wrote it.
-    plugin_predicted : bool
-        Whether a plugin predicted in the model's place.
     relaxation_error : RelaxationError or None
         Why there is no relaxed structure though one was asked for.
     seconds : dict of str to float
@@ -116,7 +114,6 @@ class ScriptResult:
     config: Any = None
     output: dict[str, Any] = field(default_factory=dict)
     protein: Any = None
-    plugin_predicted: bool = False
     relaxation_error: RelaxationError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -282,7 +279,6 @@ class _Execution:
         try:
             output = self.hooks.predict(model, batch)
             if output is not None:
-                self.result.plugin_predicted = True
                 return _to_torch(output)
             iterations = batch["aatype"].shape[-1]
             with heard(model, iterations, lambda done: self.hooks.on_step("predict", done)):
