@@ -11,6 +11,11 @@ namespace py = pybind11;
 
 void bind_softmax(py::module_& m);
 void bind_coords(py::module_& m);
+void bind_attention(py::module_& m);
+void bind_invariant_point_attention(py::module_& m);
+void bind_outer_product_mean(py::module_& m);
+void bind_transition(py::module_& m);
+void bind_triangle_multiplication(py::module_& m);
 void bind_cuda(py::module_& m);
 
 PYBIND11_MODULE(_native, m) {
@@ -30,6 +35,11 @@ PYBIND11_MODULE(_native, m) {
         "Levels that this build has and this CPU can run, slowest first.");
     bind_softmax(m);
     bind_coords(m);
+    bind_attention(m);
+    bind_invariant_point_attention(m);
+    bind_outer_product_mean(m);
+    bind_transition(m);
+    bind_triangle_multiplication(m);
 #if OPENFOLDPP_CUDA
     bind_cuda(m);
 #endif

@@ -1,42 +1,18 @@
 #include "openfoldpp/softmax.h"
 
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 #include <type_traits>
 #include <vector>
 
+#include "checks.h"
+#include "kernels.h"
 #include "openfoldpp/parallel.h"
-#include "openfoldpp/simd.h"
-#include "softmax_kernels.h"
 
 namespace openfoldpp {
 namespace {
 
 // Elements below which another thread costs more to start than it saves.
 constexpr std::int64_t kElementsPerThread = 1 << 15;
-
-const SoftmaxKernels& kernels() {
-    switch (simd_level()) {
-#if OPENFOLDPP_X86
-        case SimdLevel::avx512:
-            return softmax_avx512;
-        case SimdLevel::avx2:
-            return softmax_avx2;
-#endif
-#if OPENFOLDPP_NEON
-        case SimdLevel::neon:
-            return softmax_neon;
-#endif
-        default:
-            return softmax_scalar;
-    }
-}
-
-void require_size(const char* name, std::int64_t value) {
-    if (value >= 0) return;
-    throw std::invalid_argument(std::string(name) + " is " + std::to_string(value) + ", expected 0 or more");
-}
 
 std::int64_t rows_per_thread(std::int64_t elements_of_a_row) {
     return std::max<std::int64_t>(1, kElementsPerThread / std::max<std::int64_t>(1, elements_of_a_row));
@@ -56,7 +32,7 @@ template <class T>
 void forward(T* logits, std::int64_t rows, std::int64_t cols, int threads) {
     require_size("rows", rows);
     require_size("cols", cols);
-    const SoftmaxKernels& kernel = kernels();
+    const SoftmaxKernels& kernel = kernels().softmax;
     parallel_for(rows, rows_per_thread(cols), threads, [&](std::int64_t begin, std::int64_t end) {
         std::vector<float> wide(std::is_same_v<T, float> ? 0 : cols);
         for (std::int64_t r = begin; r < end; ++r) {
@@ -80,7 +56,7 @@ void backward(T* probabilities, const T* grad_out, const T* values, const Attent
     require_size("channels", shape.channels);
     const std::int64_t n_q = shape.queries, n_k = shape.keys, n_c = shape.channels;
     if (n_k == 0) return;
-    const SoftmaxKernels& kernel = kernels();
+    const SoftmaxKernels& kernel = kernels().softmax;
     const std::int64_t stride = (n_k + kernel.block - 1) / kernel.block * kernel.block;
 
     parallel_for(shape.batch * n_q, rows_per_thread(n_k * n_c), threads, [&](std::int64_t begin, std::int64_t end) {

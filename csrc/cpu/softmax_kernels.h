@@ -1,4 +1,4 @@
-// What each softmax_<level>.cpp offers to softmax.cpp.
+// What each instruction set offers to softmax.cpp.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +15,5 @@ struct SoftmaxKernels {
                          std::int64_t cols, std::int64_t channels, std::int64_t stride);
     int block;
 };
-
-extern const SoftmaxKernels softmax_scalar;
-extern const SoftmaxKernels softmax_neon;
-extern const SoftmaxKernels softmax_avx2;
-extern const SoftmaxKernels softmax_avx512;
 
 }  // namespace openfoldpp

@@ -1,7 +1,4 @@
 // The softmax kernels, written once for every vec_*.h; include one of those first.
-//
-// Everything is in an unnamed namespace and uses no template of the standard library: a function shared by
-// files compiled for different instruction sets could be linked in its AVX-512 form into the scalar path.
 #pragma once
 
 #include "softmax_kernels.h"

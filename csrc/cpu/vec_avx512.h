@@ -8,6 +8,7 @@ namespace {
 
 struct Vec {
     static constexpr int width = 16;
+    static constexpr int registers = 32;
     __m512 v;
 };
 
@@ -26,6 +27,10 @@ inline Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec maximum(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline Vec square_root(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
+inline Vec where_negative(Vec x, Vec a, Vec b) {
+    return {_mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(x.v)), b.v, a.v)};
+}
 inline float sum_of(Vec a) { return _mm512_reduce_add_ps(a.v); }
 inline float maximum_of(Vec a) { return _mm512_reduce_max_ps(a.v); }
 inline Vec round_to_integer(Vec a) {

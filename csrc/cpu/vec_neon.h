@@ -8,6 +8,7 @@ namespace {
 
 struct Vec {
     static constexpr int width = 4;
+    static constexpr int registers = 32;
     float32x4_t v;
 };
 
@@ -30,6 +31,10 @@ inline Vec operator*(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
 inline Vec operator/(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
 inline Vec multiply_add(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
 inline Vec maximum(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
+inline Vec square_root(Vec a) { return {vsqrtq_f32(a.v)}; }
+inline Vec where_negative(Vec x, Vec a, Vec b) {
+    return {vbslq_f32(vcltzq_s32(vreinterpretq_s32_f32(x.v)), a.v, b.v)};
+}
 inline float sum_of(Vec a) { return vaddvq_f32(a.v); }
 inline float maximum_of(Vec a) { return vmaxvq_f32(a.v); }
 inline Vec round_to_integer(Vec a) { return {vrndnq_f32(a.v)}; }

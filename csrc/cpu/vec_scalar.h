@@ -12,6 +12,7 @@ namespace {
 
 struct Vec {
     static constexpr int width = 8;
+    static constexpr int registers = 4;  // as many of eight floats as SSE has
     float lane[width];
 };
 
@@ -57,6 +58,13 @@ inline Vec multiply_add(Vec a, Vec b, Vec c) {
 // The larger of each pair; where b is NaN, NaN.
 inline Vec maximum(Vec a, Vec b) {
     return each([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+inline Vec square_root(Vec a) {
+    return each([&](int i) { return std::sqrt(a.lane[i]); });
+}
+// Lane by lane: a where the sign bit of x is set, else b.
+inline Vec where_negative(Vec x, Vec a, Vec b) {
+    return each([&](int i) { return std::signbit(x.lane[i]) ? a.lane[i] : b.lane[i]; });
 }
 inline float sum_of(Vec a) {
     for (int half = Vec::width / 2; half > 0; half /= 2) {

@@ -1,9 +1,0 @@
-#include "vec_avx512.h"
-// softmax_rows.h is written for the Vec of the header above.
-#include "softmax_rows.h"
-
-namespace openfoldpp {
-
-const SoftmaxKernels softmax_avx512 = {softmax_forward_row, softmax_backward_row, kBlock};
-
-}  // namespace openfoldpp

@@ -1,9 +1,0 @@
-#include "vec_scalar.h"
-// softmax_rows.h is written for the Vec of the header above.
-#include "softmax_rows.h"
-
-namespace openfoldpp {
-
-const SoftmaxKernels softmax_scalar = {softmax_forward_row, softmax_backward_row, kBlock};
-
-}  // namespace openfoldpp
