@@ -11,6 +11,7 @@ import torch
 
 from openfoldpp import _native
 from openfoldpp.errors import InputError
+from openfoldpp.ops.arrays import mark_changed, require_floating
 from openfoldpp.ops.dispatch import Backend, Choice, Op, refuse_unless_cpu, refuse_unless_cuda, threads
 
 
@@ -38,9 +39,7 @@ def softmax_(logits: torch.Tensor) -> torch.Tensor:
     BackendError
         Where ``OPENFOLDPP_BACKEND`` forces a backend that does not support it.
     """
-    _require_floating("logits", logits)
-    if logits.ndim == 0:
-        raise InputError("logits has no dimension; expected [*, N]")
+    require_floating("logits", logits, ("N",))
     _require_no_autograd("logits", logits)
     if logits.numel():
         _forward(logits)
@@ -76,7 +75,7 @@ def softmax_backward_(
     BackendError
         Where ``OPENFOLDPP_BACKEND`` forces a backend that does not support the tensors.
     """
-    _require_floating("probabilities", probabilities)
+    require_floating("probabilities", probabilities, ("Q", "K"))
     for name, tensor in (("grad_out", grad_out), ("values", values)):
         if tensor.dtype != probabilities.dtype or tensor.device != probabilities.device:
             raise InputError(
@@ -111,12 +110,6 @@ def explain(logits: torch.Tensor | None = None) -> Choice:
     return _forward.choose(torch.zeros(1, 1) if logits is None else logits)
 
 
-def _require_floating(name: str, tensor: torch.Tensor) -> None:
-    if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-        kind = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-        raise InputError(f"{name} is {kind}; expected a floating-point tensor")
-
-
 def _require_no_autograd(name: str, tensor: torch.Tensor) -> None:
     if torch.is_grad_enabled() and tensor.requires_grad:
         raise InputError(
@@ -131,25 +124,19 @@ def _memory(tensor: torch.Tensor):
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def _mark_changed(tensor: torch.Tensor) -> None:
-    # Autograd cannot see a write through numpy; with this it reports a saved tensor that was changed.
-    if not tensor.is_inference():
-        torch.autograd.graph.increment_version(tensor)
-
-
 def _batched(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.view(math.prod(tensor.shape[:-2]), *tensor.shape[-2:])
 
 
 def _forward_native(logits: torch.Tensor) -> None:
     _native.softmax_forward(_memory(logits.view(-1, logits.shape[-1])), threads())
-    _mark_changed(logits)
+    mark_changed(logits)
 
 
 def _backward_native(probabilities: torch.Tensor, grad_out: torch.Tensor, values: torch.Tensor) -> None:
     arrays = [_memory(_batched(tensor)) for tensor in (probabilities, grad_out, values)]
     _native.softmax_backward(*arrays, threads())
-    _mark_changed(probabilities)
+    mark_changed(probabilities)
 
 
 def _forward_cuda(logits: torch.Tensor) -> None:
@@ -158,7 +145,7 @@ def _forward_cuda(logits: torch.Tensor) -> None:
         stream = torch.cuda.current_stream().cuda_stream
         bfloat16 = logits.dtype == torch.bfloat16
         _native.cuda_softmax_forward(logits.data_ptr(), bfloat16, logits.numel() // cols, cols, stream)
-    _mark_changed(logits)
+    mark_changed(logits)
 
 
 def _backward_cuda(probabilities: torch.Tensor, grad_out: torch.Tensor, values: torch.Tensor) -> None:
@@ -168,7 +155,7 @@ def _backward_cuda(probabilities: torch.Tensor, grad_out: torch.Tensor, values: 
         pointers = [tensor.data_ptr() for tensor in (probabilities, grad_out, values)]
         bfloat16 = probabilities.dtype == torch.bfloat16
         _native.cuda_softmax_backward(*pointers, bfloat16, batch, queries, keys, values.shape[-1], stream)
-    _mark_changed(probabilities)
+    mark_changed(probabilities)
 
 
 def _forward_torch(logits: torch.Tensor) -> None:

@@ -4,45 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from openfoldpp import _native
 from openfoldpp.errors import BackendError, InputError
-from openfoldpp.ops import dispatch, explain, softmax_, softmax_backward_
+from openfoldpp.ops import explain, softmax_, softmax_backward_
 
 SIZES = [1, 7, 16, 17, 63, 64, 65, 130, 257, 1000]
 DTYPES = [torch.float32, torch.bfloat16]
-
-
-@pytest.fixture
-def environment(monkeypatch):
-    """Set variables of the environment for the rest of the test, as if the process had started with them."""
-
-    def set_variables(**variables):
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        dispatch.settings.cache_clear()
-
-    yield set_variables
-    monkeypatch.undo()
-    dispatch.settings.cache_clear()
-
-
-def ulp(values):
-    """One unit in the last place of the largest magnitude in a tensor, in its dtype."""
-    top = values.abs().max()
-    infinity = torch.full_like(top, torch.inf)
-    return (torch.nextafter(top, infinity) - top).double().item()
-
-
-def assert_as_exact_as_torch(ours, torchs, exact):
-    """Error against float64 at most twice torch's own plus 2 ulp of the largest value of the output."""
-    error = (ours.double() - exact).abs().max().item()
-    torch_error = (torchs.double() - exact).abs().max().item()
-    assert error <= 2 * torch_error + 2 * ulp(torchs), f"error {error:.3g}, torch's {torch_error:.3g}"
 
 
 def draw_logits(cols, dtype, rows=33):
@@ -76,35 +47,35 @@ def reference_gradient(p, grad_out, values):
 @pytest.mark.parametrize("backend", ["native", "torch"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("cols", SIZES)
-def test_forward_is_as_exact_as_torch(cols, dtype, backend, environment):
+def test_forward_is_as_exact_as_torch(cols, dtype, backend, environment, assert_as_exact_as):
     environment(OPENFOLDPP_BACKEND=backend)
     logits = draw_logits(cols, dtype)
     exact, torchs = logits.double().softmax(dim=-1), logits.softmax(dim=-1)
     result = softmax_(logits)
     assert result is logits
-    assert_as_exact_as_torch(logits, torchs, exact)
+    assert_as_exact_as(logits, torchs, exact)
     assert (logits[exact < 1e-50] == 0).all()  # masked entries are exactly zero
 
 
 @pytest.mark.parametrize("backend", ["native", "torch"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("keys", SIZES)
-def test_backward_is_as_exact_as_torch(keys, dtype, backend, environment):
+def test_backward_is_as_exact_as_torch(keys, dtype, backend, environment, assert_as_exact_as):
     environment(OPENFOLDPP_BACKEND=backend)
     p, grad_out, values = draw_attention(5, keys, 19, dtype)
     exact = reference_gradient(p.double(), grad_out.double(), values.double())
     torchs = reference_gradient(p, grad_out, values)
     result = softmax_backward_(p, grad_out, values)
     assert result is p
-    assert_as_exact_as_torch(p, torchs, exact)
+    assert_as_exact_as(p, torchs, exact)
 
 
 @pytest.mark.parametrize("channels", [1, 8, 32, 64])
-def test_backward_of_any_number_of_channels(channels):
+def test_backward_of_any_number_of_channels(channels, assert_as_exact_as):
     p, grad_out, values = draw_attention(40, 40, channels, torch.float32)
     exact = reference_gradient(p.double(), grad_out.double(), values.double())
     torchs = reference_gradient(p, grad_out, values)
-    assert_as_exact_as_torch(softmax_backward_(p, grad_out, values), torchs, exact)
+    assert_as_exact_as(softmax_backward_(p, grad_out, values), torchs, exact)
 
 
 def test_rows_without_an_answer_are_nan_as_with_torch():
@@ -122,17 +93,11 @@ def test_rows_without_an_answer_are_nan_as_with_torch():
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_threads_do_not_change_the_bits(dtype, environment):
+def test_threads_do_not_change_the_bits(dtype, assert_threads_do_not_change_bits):
     logits = draw_logits(257, dtype, rows=401)
-    attention = draw_attention(130, 257, 32, dtype)
-    results = []
-    for threads in ("1", "2", "4"):
-        environment(OPENFOLDPP_NUM_THREADS=threads)
-        p, grad_out, values = attention
-        results.append((softmax_(logits.clone()), softmax_backward_(p.clone(), grad_out, values)))
-    for forward, backward in results[1:]:
-        assert torch.equal(forward.view(torch.uint8), results[0][0].view(torch.uint8))
-        assert torch.equal(backward.view(torch.uint8), results[0][1].view(torch.uint8))
+    p, grad_out, values = draw_attention(130, 257, 32, dtype)
+    assert_threads_do_not_change_bits(lambda: softmax_(logits.clone()))
+    assert_threads_do_not_change_bits(lambda: softmax_backward_(p.clone(), grad_out, values))
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (2, 0, 3)])
@@ -182,7 +147,7 @@ def test_cuda_is_refused_where_the_build_lacks_it(environment):
     ("logits", "message"),
     [
         (torch.zeros(2, 2, dtype=torch.int64), "int64"),
-        (torch.tensor(1.0), "no dimension"),
+        (torch.tensor(1.0), r"logits has shape \[\]; expected \[\*, N\]"),
         ([1.0], "list"),
         (torch.zeros(2, 2, requires_grad=True), "requires grad"),
     ],
@@ -228,23 +193,6 @@ def test_autograd_notices_a_saved_tensor_that_was_changed():
         softmax_(y)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
-
-
-@pytest.mark.parametrize("level", _native.available_simd_levels())
-def test_every_level_passes_these_tests(level):
-    if "OPENFOLDPP_SIMD" in os.environ:
-        pytest.skip("a level is forced already")
-    environment = os.environ | {"OPENFOLDPP_SIMD": level}
-    report = "from openfoldpp import _native; print(_native.simd_level())"
-    used = subprocess.run(
-        [sys.executable, "-P", "-c", report], env=environment, capture_output=True, text=True
-    )
-    assert used.stdout.strip() == level, used.stderr
-    tests = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    run = subprocess.run(
-        tests, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stdout
 
 
 @pytest.mark.parametrize("level", ["sse9", "neon", "avx2"])
