@@ -18,7 +18,7 @@ namespace {
 constexpr int kTileRows = Vec::registers >= 16 ? 6 : 2;
 constexpr int kTileVecs = Vec::registers >= 32 ? 4 : 2;  // kTileRows * kTileVecs sums, and room for operands
 constexpr int kPanel = kTileVecs * Vec::width;
-constexpr std::int64_t kRun = 128;
+constexpr std::int64_t kRun = Vec::fused ? 128 : 64;  // without a fused multiply-add each step rounds twice
 
 inline std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 

@@ -60,13 +60,7 @@ InvariantPointAttention::InvariantPointAttention(const InvariantPointAttentionWe
     point_scale_ = PaddedVector(point_scale.data(), w.heads);
 
     const std::int64_t depth = w.heads * (w.head_channels + 4 * w.value_points + w.pair_channels);
-    output_ = Buffer(PackedMatrix::floats(w.channels, depth));
-    for (std::int64_t k = 0; k < depth; k += kOutputDepth) {
-        const std::int64_t piece = std::min(kOutputDepth, depth - k);
-        weight.clear();
-        for (std::int64_t c = 0; c < w.channels; ++c) append(weight, w.output + c * depth + k, piece);
-        PackedMatrix::pack(weight.data(), w.channels, piece, output_.data() + PackedMatrix::floats(w.channels, k));
-    }
+    output_ = PackedMatrix(w.output, w.channels, depth);
     output_bias_ = PaddedVector(w.output_bias, w.channels);
 }
 

@@ -6,10 +6,6 @@
 
 namespace openfoldpp {
 
-// The output layer sums over thousands of features: in pieces of this many, packed one after the other. The
-// rounding error of a sum grows with its length.
-constexpr std::int64_t kOutputDepth = 256;
-
 struct PointAttentionArguments {
     std::int64_t n, channels, pair_channels, heads, head_channels, query_points, value_points;
     const float* s;  // element (i, channel) at i * s_row + channel
@@ -25,7 +21,7 @@ struct PointAttentionArguments {
     const float* projection_bias;
     const float* pair;  // packed [pair_channels][heads]
     const float* pair_bias;
-    const float* output;  // packed [up to kOutputDepth features][channels], for each piece
+    const float* output;  // packed [features][channels]
     const float* output_bias;
     float* out;
     std::int64_t out_row;

@@ -13,9 +13,7 @@ namespace openfoldpp {
 namespace {
 
 constexpr int kPointRows = 16 * kTileRows;  // rows that share a pass over the weights of the large layers
-// Weighted sums over residues are made in pieces of this many, each packed on its own: far from the origin all
-// points have the same sign, and the rounding error of a sum grows with its length.
-constexpr std::int64_t kPointKeys = 64;
+constexpr std::int64_t kPointKeys = 64;     // pairs of a row that are packed at a time, in the cache
 
 // What is computed once for each residue, at these places in `projected`; points are in the global frame.
 struct PointProjections {
@@ -25,7 +23,7 @@ struct PointProjections {
     std::int64_t query_point;    // [n][heads][3][query_points]
     std::int64_t key;            // for each head, packed [head_channels][n]
     std::int64_t key_point;      // [heads][3][query_points][keys]
-    std::int64_t value;          // for each head, packed [up to kPointKeys][value_columns], piece after piece
+    std::int64_t value;          // for each head, packed [n][value_columns]
     std::int64_t key_stride, key_point_stride, value_stride;  // from head to head
     std::int64_t floats;
 
@@ -43,14 +41,6 @@ struct PointProjections {
         floats = value + a.heads * value_stride;
     }
 };
-
-// Where column c of the values of residue j stands, within its head.
-inline std::int64_t point_value_index(const PointAttentionArguments& a, const PointProjections& at, std::int64_t j,
-                                      std::int64_t c) {
-    const std::int64_t k = j % kPointKeys, first = j - k;
-    const std::int64_t piece = a.n - first < kPointKeys ? a.n - first : kPointKeys;
-    return first * round_up(at.value_columns, Vec::width) + packed_index(k, c, piece, at.value_columns);
-}
 
 inline std::int64_t point_projected_floats(const PointAttentionArguments& a) { return PointProjections(a).floats; }
 
@@ -86,7 +76,7 @@ inline void place_projections(const PointAttentionArguments& a, const PointProje
         float* value = a.projected + at.value + h * at.value_stride;
         for (std::int64_t c = 0; c < d; ++c) {
             key[packed_index(c, i, d, n)] = keys[c];
-            value[point_value_index(a, at, i, c)] = keys[d + c];
+            value[packed_index(i, c, n, at.value_columns)] = keys[d + c];
         }
         for (int axis = 0; axis < 3; ++axis) {
             const std::int64_t first = (h * 3 + axis) * a.query_points;
@@ -97,7 +87,7 @@ inline void place_projections(const PointAttentionArguments& a, const PointProje
                 to_key[p * at.keys] = global(axis, key_points + p, heads * points);
             }
             for (std::int64_t p = 0; p < a.value_points; ++p) {
-                value[point_value_index(a, at, i, d + axis * a.value_points + p)] =
+                value[packed_index(i, d + axis * a.value_points + p, n, at.value_columns)] =
                     global(axis, key_points + a.query_points + p, heads * points);
             }
         }
@@ -230,17 +220,10 @@ inline void point_features(const PointAttentionArguments& a, const PointProjecti
     const float* probabilities = scratch + in.logits;
     float* values = scratch + in.values;
     float* pair = scratch + in.pair;
-    const auto piece = [&](std::int64_t j) { return a.n - j < kPointKeys ? a.n - j : kPointKeys; };
     for (std::int64_t h = 0; h < a.heads; ++h) {
         const float* value = a.projected + at.value + h * at.value_stride;
-        for (std::int64_t j = 0; j < a.n; j += kPointKeys) {
-            multiply(RowMajor{probabilities + h * in.head_stride + j, in.logit_stride}, rows,
-                     value + j * round_up(at.value_columns, Vec::width), piece(j), at.value_columns,
-                     [&](std::int64_t r, std::int64_t c, Vec sum) {
-                         float* to = values + r * wide + c;
-                         store(to, j == 0 ? sum : load(to) + sum);
-                     });
-        }
+        multiply(RowMajor{probabilities + h * in.head_stride, in.logit_stride}, rows, value, a.n, at.value_columns,
+                 [&](std::int64_t r, std::int64_t c, Vec sum) { store(values + r * wide + c, sum); });
         for (int r = 0; r < rows; ++r) {
             place_values(a, first + r, h, values + r * wide, features + r * in.feature_stride);
         }
@@ -249,8 +232,9 @@ inline void point_features(const PointAttentionArguments& a, const PointProjecti
         const float* z = a.z + (first + r) * a.z_row;
         float* out = features + r * in.feature_stride + a.heads * (a.head_channels + 4 * a.value_points);
         for (std::int64_t j = 0; j < a.n; j += kPointKeys) {
-            pack_pair_rows(a, z + j * a.z_column, piece(j), pair);
-            multiply(RowMajor{probabilities + r * in.logit_stride + j, in.head_stride}, a.heads, pair, piece(j),
+            const std::int64_t count = a.n - j < kPointKeys ? a.n - j : kPointKeys;
+            pack_pair_rows(a, z + j * a.z_column, count, pair);
+            multiply(RowMajor{probabilities + r * in.logit_stride + j, in.head_stride}, a.heads, pair, count,
                      a.pair_channels, [&](std::int64_t h, std::int64_t c, Vec sum) {
                          float* to = out + h * a.pair_channels + c;
                          const std::int64_t left = a.pair_channels - c;
@@ -273,15 +257,10 @@ inline void point_attend(const PointAttentionArguments& a, std::int64_t begin, s
             point_features(a, at, in, block + r, rows, scratch, features + r * in.feature_stride);
         }
         float* out = a.out + block * a.out_row;
-        for (std::int64_t k = 0; k < depth; k += kOutputDepth) {
-            multiply(RowMajor{features + k, in.feature_stride}, count, a.output + k * round_up(a.channels, Vec::width),
-                     depth - k < kOutputDepth ? depth - k : kOutputDepth, a.channels,
-                     [&](std::int64_t r, std::int64_t c, Vec sum) {
-                         float* to = out + r * a.out_row + c;
-                         const std::int64_t left = a.channels - c;
-                         put(to, sum + (k == 0 ? load(a.output_bias + c) : get(to, left)), left);
-                     });
-        }
+        multiply(RowMajor{features, in.feature_stride}, count, a.output, depth, a.channels,
+                 [&](std::int64_t r, std::int64_t c, Vec sum) {
+                     put(out + r * a.out_row + c, sum + load(a.output_bias + c), a.channels - c);
+                 });
     }
 }
 

@@ -9,6 +9,7 @@ namespace {
 struct Vec {
     static constexpr int width = 8;
     static constexpr int registers = 16;
+    static constexpr bool fused = true;
     __m256 v;
 };
 

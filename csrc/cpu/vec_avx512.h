@@ -9,6 +9,7 @@ namespace {
 struct Vec {
     static constexpr int width = 16;
     static constexpr int registers = 32;
+    static constexpr bool fused = true;
     __m512 v;
 };
 

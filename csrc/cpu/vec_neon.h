@@ -9,6 +9,7 @@ namespace {
 struct Vec {
     static constexpr int width = 4;
     static constexpr int registers = 32;
+    static constexpr bool fused = true;
     float32x4_t v;
 };
 

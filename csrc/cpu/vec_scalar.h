@@ -13,6 +13,7 @@ namespace {
 struct Vec {
     static constexpr int width = 8;
     static constexpr int registers = 4;  // as many of eight floats as SSE has
+    static constexpr bool fused = false;  // whether multiply_add rounds once
     float lane[width];
 };
 

@@ -46,9 +46,8 @@ public:
 private:
     std::int64_t channels_, pair_channels_, heads_, head_channels_, query_points_, value_points_;
     float eps_;
-    PackedMatrix projection_, pair_;
+    PackedMatrix projection_, pair_, output_;
     PaddedVector projection_bias_, pair_bias_, point_scale_, output_bias_;
-    Buffer output_;
 };
 
 }  // namespace openfoldpp
