@@ -17,54 +17,10 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVVHSLAKWKRQTLGQHDFS"
-PRESET = "seq_model_esm1b_ptm"
-REPOSITORY = Path(__file__).parents[1]
-
-
-def write_inputs(folder: Path, targets: int, residues: int) -> None:
-    """Write FASTA files of one length, embeddings, and the file that vanilla wants among the templates."""
-    import torch
-
-    (folder / "fasta").mkdir()
-    (folder / "templates").mkdir()
-    (folder / "templates" / "none.cif").touch()
-    long = SEQUENCE * (-(-residues // len(SEQUENCE)) + 1)
-    for number in range(targets):
-        (folder / "fasta" / f"t{number}.fasta").write_text(
-            f">t{number}\n{long[number : number + residues]}\n"
-        )
-        (folder / "alignments" / f"t{number}").mkdir(parents=True)
-        embedding = torch.randn(residues, 1280, generator=torch.Generator().manual_seed(number))
-        file = folder / "alignments" / f"t{number}" / f"t{number}.pt"
-        torch.save({"label": f"t{number}", "representations": {33: embedding}}, file)
-
-
-def arguments(folder: Path) -> list[str]:
-    """Return what both commands are given."""
-    return [
-        str(folder / "fasta"), str(folder / "templates"),
-        "--use_precomputed_alignments", str(folder / "alignments"),
-        "--openfold_checkpoint_path", str(folder / "random.pt"), "--config_preset", PRESET,
-        "--data_random_seed", "1", "--skip_relaxation", "--save_outputs",
-    ]  # fmt: skip
-
-
-def run(command: list[str], folder: Path, **environment: str) -> float:
-    """Run one side and return its seconds."""
-    start = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stdout + done.stderr)
-    return time.perf_counter() - start
+import inputs
 
 
 def main() -> None:
@@ -82,38 +38,20 @@ def main() -> None:
     outside: dict[str, list[float]] = {"vanilla": [], "host": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_inputs(folder, given.targets, given.residues)
-        (folder / "settings.json").write_text(json.dumps(settings))
-        job = {
-            "script": str(home / "run_pretrained_openfold.py"),
-            "argv": [*arguments(folder), "--output_dir", str(folder / "vanilla")],
-            "preset": PRESET,
-            "overrides": settings,
-            "checkpoint": str(folder / "random.pt"),
-        }
-        (folder / "jobs.json").write_text(json.dumps([job]))
-        program = REPOSITORY / "tests" / "upstream" / "vanilla_script.py"
+        of_targets = enumerate(inputs.sequences(given.targets, given.residues))
+        inputs.write(folder, {f"t{number}": sequence for number, sequence in of_targets})
+        made = (folder, home, inputs.SINGLE_ROW)
+        vanilla = inputs.vanilla(*made, "vanilla", settings)
+        host = inputs.host(*made, "host", settings)
         sides = {
-            "vanilla": lambda: run(
-                [sys.executable, str(program), str(folder / "jobs.json")], folder, PYTHONPATH=str(home)
-            ),
-            "host": lambda: run(
-                [
-                    str(Path(sys.executable).parent / "run_pretrained_openfold.py"), *arguments(folder),
-                    "--plugins", "openfoldpp", "--openfold_home", str(home),
-                    "--experiment_config_json", str(folder / "settings.json"),
-                    "--output_dir", str(folder / "host"),
-                ],
-                folder,
-                OPENFOLDPP_BACKEND="torch",
-            ),
-        }  # fmt: skip
+            "vanilla": lambda: inputs.run(vanilla, folder, PYTHONPATH=str(home)),
+            "host": lambda: inputs.run(host, folder, OPENFOLDPP_BACKEND="torch"),
+        }
         sides["vanilla"]()  # writes the weights, and brings both sides' files into memory
         for _ in range(given.rounds):
             for side, measure in sides.items():
                 times[side].append(measure())
-                timings = json.loads((folder / side / "timings.json").read_text())
-                in_model = sum(target["inference"] for target in timings.values())
+                in_model = sum(inputs.model_seconds(folder / side).values())
                 outside[side].append(times[side][-1] - in_model)
     medians = {side: statistics.median(values) for side, values in times.items()}
     outside_medians = {side: statistics.median(values) for side, values in outside.items()}
