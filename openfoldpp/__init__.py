@@ -15,10 +15,11 @@ _PUBLIC = {
     "CoordAdapter": "openfoldpp.adapters.coord_adapter",
     "OpenFoldPPError": "openfoldpp.errors",
     "Prediction": "openfoldpp.inference.prediction",
+    "accelerate": "openfoldpp.upstream.acceleration",
     "predict": "openfoldpp.inference.predict",
 }
 
-__all__ = ["CoordAdapter", "OpenFoldPPError", "Prediction", "predict"]
+__all__ = ["CoordAdapter", "OpenFoldPPError", "Prediction", "accelerate", "predict"]
 
 
 def __getattr__(name: str) -> Any:

@@ -112,7 +112,13 @@ class Pipeline:
             if loaded is None:
                 return
             self._generators = generators()
+            self.prepare_model(loaded.model)
             yield loaded
+
+    def prepare_model(self, model: Any) -> None:
+        """Let the plugins change a `model` whose weights have just been loaded, and note what they say."""
+        for text in self.host.call("prepare_model", model=model, options=self.options):
+            self.note(text)
 
     @contextmanager
     def predicted(

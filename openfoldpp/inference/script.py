@@ -203,6 +203,7 @@ class ScriptPipeline(Pipeline):
                 predict=predict,
                 on_step=on_step,
                 on_alignments=lambda chain: keep_alignments(chain, Path(options.output_dir)),
+                on_load=self.prepare_model,
                 on_model=lambda model: limit_chunk_size(model, plan.largest_chunk),
                 features=features,
             )

@@ -38,6 +38,15 @@ def openfoldpp_make_features(target: Target, options: Namespace) -> dict[str, An
     """
 
 
+@hookspec
+def openfoldpp_prepare_model(model: Any, options: Namespace) -> str | None:
+    """Change upstream's model once its weights are loaded: replace a method of a part, attach a module.
+
+    Called once for each weights file, before its first target. The text that is returned, if any, is told to
+    the user: what was chosen, and why. Random numbers that are drawn here do not change the prediction's.
+    """
+
+
 @hookspec(firstresult=True)
 def openfoldpp_predict(model: Any, batch: dict[str, Any], target: Target) -> Output | dict | None:
     """Predict the target instead of running the model; the first result that is not None wins.

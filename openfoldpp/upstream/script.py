@@ -79,6 +79,8 @@ class Hooks:
         Takes a phase (``"load"``, ``"predict"``, ``"relax"``) and the fraction of it that is done.
     on_alignments : callable
         Takes the folder of a chain's alignments once they are complete.
+    on_load : callable
+        Takes the model right after its weights were loaded, once.
     on_model : callable
         Takes the model, loaded or kept.
     features : dict or None
@@ -89,6 +91,7 @@ class Hooks:
     predict: Callable[[Any, dict], Mapping | None]
     on_step: Callable[[str, float], None]
     on_alignments: Callable[[Path], None]
+    on_load: Callable[[Any], None]
     on_model: Callable[[Any], None]
     features: dict[str, Any] | None = None
 
@@ -230,11 +233,13 @@ class _Execution:
                     raise
                 raise explain_load_error(error, path, self.preset, jax=jax) from error
             self.result.seconds["load"] = time.perf_counter() - start
-            self.kept.model, directory = loaded[0]
+            model, directory = loaded[0]
             self.kept.generators = generators()
+            self.hooks.on_load(model)
+            self.kept.model = model
         else:
             directory = script_utils.make_output_directory(output_dir, "", False)
-            restore_generators(self.kept.generators)
+        restore_generators(self.kept.generators)
         self.hooks.on_model(self.kept.model)
         yield self.kept.model, directory
 
@@ -251,6 +256,8 @@ class _Execution:
     def trace(self, original, model, batch):
         import torch
 
+        from openfoldpp.upstream.acceleration import paused
+
         n_res = batch["aatype"].shape[0]
         if self.kept.traced is not None:
             if self.kept.traced.n_res == n_res:
@@ -264,7 +271,9 @@ class _Execution:
             warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
             try:
-                original(model, batch)
+                # TorchScript sees torch's operations alone.
+                with paused(model):
+                    original(model, batch)
             except BaseException:
                 traced.undo()
                 raise

@@ -55,6 +55,29 @@ def test_hook_make_features():
     assert host.call("make_features", target=TARGET, options=Namespace(least=7)) is None
 
 
+def test_hook_prepare_model():
+    class Scale:
+        """Replace a method of the model, and say so."""
+
+        @hookimpl
+        def openfoldpp_prepare_model(self, model, options):
+            forward = model.forward
+            model.forward = lambda x: options.factor * forward(x)
+            return f"scaled by {options.factor}"
+
+    class Silent:
+        @hookimpl
+        def openfoldpp_prepare_model(self, model):
+            model.seen = True
+
+    model = Namespace(forward=lambda x: x + 1)
+    host = host_of(Scale())
+    host.register(Silent(), "silent")
+    assert host.call("prepare_model", model=model, options=Namespace(factor=3)) == ["scaled by 3"]
+    assert model.forward(1) == 6
+    assert model.seen
+
+
 def test_hook_predict():
     class Line:
         """A straight line of CA atoms."""

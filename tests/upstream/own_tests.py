@@ -96,6 +96,7 @@ def openfoldpp(checkout):
         predict=lambda model, batch: None,
         on_step=lambda phase, done: None,
         on_alignments=lambda folder: None,
+        on_load=lambda model: None,
         on_model=lambda model: None,
     )
     execution = script._Execution(hooks, script.KeptModel(), "own tests", None)
