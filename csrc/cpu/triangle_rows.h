@@ -175,7 +175,6 @@ inline void triangle_combine(const TriangleArguments& a, std::int64_t begin, std
                 const float* from = row + c * layout.left_plane + j0;
                 for (std::int64_t j = 0; j < columns; j += Vec::width) {
                     store(products + c * kProductPlane + j, get(from + j, columns - j));
-                    __builtin_prefetch(from + j + kColumns);  // the next columns
                 }
             }
             norm_planes(products, a.hidden, columns, a.norm_out_weight, a.norm_out_bias, a.eps_out);

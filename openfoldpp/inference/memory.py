@@ -137,7 +137,7 @@ def budget_bytes(device: str = "cpu") -> int:
     return int(limit * GIB) if limit is not None else available_bytes(device) + held_bytes(device)
 
 
-def limit_chunk_size(model: Any, largest_chunk: int) -> None:
+def limit_chunk_size(model: Any, largest_chunk: int) -> bool:
     """Tell upstream's chunk size tuners how far they may go; 512 is upstream's own limit.
 
     Parameters
@@ -146,12 +146,22 @@ def limit_chunk_size(model: Any, largest_chunk: int) -> None:
         Upstream's model.
     largest_chunk : int
         From :class:`MemoryPlan`. What a tuner found under another limit is forgotten.
+
+    Returns
+    -------
+    bool
+        Whether one of them is in use. Native kernels take the place of all: nothing of theirs is chunked.
     """
+    in_use = False
     for module in model.modules():
         tuner = getattr(module, "chunk_size_tuner", None)
-        if tuner is not None and tuner.max_chunk_size != largest_chunk:
+        if tuner is None:
+            continue
+        in_use = in_use or "tune_chunk_size" not in vars(tuner)
+        if tuner.max_chunk_size != largest_chunk:
             tuner.max_chunk_size = largest_chunk
             tuner.cached_arg_data = tuner.cached_chunk_size = None
+    return in_use
 
 
 def out_of_memory_error(

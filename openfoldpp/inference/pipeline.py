@@ -169,7 +169,7 @@ class Pipeline:
         seconds: dict[str, float] = {}
         if loaded is not None:
             _require_labels(target)
-            limit_chunk_size(loaded.model, self.plan_memory(target).largest_chunk)
+            self.limit_memory(loaded.model, self.plan_memory(target), target)
             restore_generators(self._generators)
         on_step("features", 0.0)
         with timed(seconds, "features"):
@@ -193,23 +193,25 @@ class Pipeline:
         return Prediction(target, self.options.config_preset, output, protein, seconds)
 
     def plan_memory(self, target: Target) -> MemoryPlan:
-        """Make sure that upstream's model has the memory that a `target` needs, and note what it costs.
+        """Make sure that upstream's model has the memory that a `target` needs.
 
         Raises
         ------
         InsufficientMemoryError
             It has not.
         """
-        plan = plan_memory(
+        return plan_memory(
             self.config,
             len(target.sequence),
             device=self.options.model_device,
             depth=Depth.of(self.config, templates=self.options.template_mmcif_dir is not None),
             what=f"target {target.tag!r}",
         )
-        if plan.note:
+
+    def limit_memory(self, model: Any, plan: MemoryPlan, target: Target) -> None:
+        """Keep a `model` to the `plan` for its next `target`, and note where that makes it slower."""
+        if limit_chunk_size(model, plan.largest_chunk) and plan.note:
             self.note(f"target {target.tag!r}: {plan.note}")
-        return plan
 
     def relax(self, prediction: Prediction) -> str:
         """Relax a prediction through upstream.

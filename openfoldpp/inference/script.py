@@ -21,7 +21,6 @@ import numpy as np
 from openfoldpp.errors import InputError, UpstreamError
 from openfoldpp.geometry.coordinates import CHAIN_LABELS
 from openfoldpp.geometry.residues import LETTERS, UNKNOWN
-from openfoldpp.inference.memory import limit_chunk_size
 from openfoldpp.inference.options import script_arguments, weights_given
 from openfoldpp.inference.pipeline import Pipeline, chain_labels
 from openfoldpp.inference.prediction import Prediction
@@ -204,7 +203,7 @@ class ScriptPipeline(Pipeline):
                 on_step=on_step,
                 on_alignments=lambda chain: keep_alignments(chain, Path(options.output_dir)),
                 on_load=self.prepare_model,
-                on_model=lambda model: limit_chunk_size(model, plan.largest_chunk),
+                on_model=lambda model: self.limit_memory(model, plan, target),
                 features=features,
             )
             try:

@@ -82,7 +82,8 @@ class Hooks:
     on_load : callable
         Takes the model right after its weights were loaded, once.
     on_model : callable
-        Takes the model, loaded or kept.
+        Takes the model, loaded or kept, before it runs or is traced; not one that is traced for this length,
+        whose settings are part of the trace.
     features : dict or None
         Raw features that a plugin has made.
     """
@@ -240,7 +241,8 @@ class _Execution:
         else:
             directory = script_utils.make_output_directory(output_dir, "", False)
         restore_generators(self.kept.generators)
-        self.hooks.on_model(self.kept.model)
+        if self.kept.traced is None:
+            self.hooks.on_model(self.kept.model)
         yield self.kept.model, directory
 
     def search(self, original, runner, fasta_path, output_dir):
@@ -264,6 +266,7 @@ class _Execution:
                 return
             self.kept.traced.undo()
             self.kept.traced = None
+            self.hooks.on_model(model)
         traced = Traced(model, n_res)
         self.hooks.on_step("trace", 0.0)
         with warnings.catch_warnings():

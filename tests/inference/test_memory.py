@@ -14,6 +14,7 @@ from openfoldpp.inference.memory import (
 )
 from openfoldpp.inference.memory_estimate import GIB, TUNED_CHUNK, Depth, estimate_peak_bytes
 from openfoldpp.upstream import activate
+from openfoldpp.upstream.acceleration import accelerate
 from openfoldpp.upstream.model import is_out_of_memory
 
 LIMIT = "OPENFOLDPP_MEMORY_LIMIT_GIB"
@@ -93,7 +94,7 @@ def test_upstreams_tuner_keeps_to_the_limit(config):
     tried = []
 
     def tune(limit):
-        limit_chunk_size(stack, limit)
+        assert limit_chunk_size(stack, limit)
         tried.clear()
         return stack.chunk_size_tuner.tune_chunk_size(
             representative_fn=lambda x, chunk_size: tried.append(chunk_size),
@@ -104,6 +105,7 @@ def test_upstreams_tuner_keeps_to_the_limit(config):
     assert tune(32) == max(tried) == 32 + 4  # upstream adds 4 to the last
     assert tune(4) == 4
     assert tune(512) == 512 + 4
+    assert not limit_chunk_size(accelerate(stack), 32)  # nothing of the kernels' is chunked
 
 
 def raised(function):
