@@ -1,5 +1,6 @@
 // The matrix product that every kernel is made of, at the scalar level. Its order of summation is known, so
 // results are compared bit for bit with plain loops; arrays end where the last element does.
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@ using namespace reference;
 namespace {
 
 constexpr std::int64_t kSizes[] = {1, 5, 6, 7, 8, 9, 15, 16, 17, 24, 33, 40};
+constexpr std::int64_t kDepths[] = {1, 2, 19, 64, 65, 150};
+static_assert(kRun == 64);  // the depths end within the first run, with it, just after it and within the third
 
 std::vector<float> packed(const std::vector<float>& b, std::int64_t depth, std::int64_t columns) {
     std::vector<float> result(depth * round_up(columns, Vec::width));
@@ -24,12 +27,19 @@ std::vector<float> packed(const std::vector<float>& b, std::int64_t depth, std::
     return result;
 }
 
+// By plain loops: each run of kRun steps is summed from zero, then added to the runs before it.
 std::vector<float> product(const std::vector<float>& a, const std::vector<float>& b, std::int64_t rows,
                            std::int64_t depth, std::int64_t columns) {
     std::vector<float> result(rows * columns, 0.0f);
     for (std::int64_t r = 0; r < rows; ++r) {
         for (std::int64_t c = 0; c < columns; ++c) {
-            for (std::int64_t k = 0; k < depth; ++k) result[r * columns + c] += a[r * depth + k] * b[k * columns + c];
+            for (std::int64_t begin = 0; begin < depth; begin += kRun) {
+                float run = 0.0f;
+                for (std::int64_t k = begin; k < std::min(begin + kRun, depth); ++k) {
+                    run += a[r * depth + k] * b[k * columns + c];
+                }
+                result[r * columns + c] += run;
+            }
         }
     }
     return result;
@@ -60,7 +70,7 @@ std::vector<float> stored(const Left& a, std::int64_t rows, const std::vector<fl
 TEST(a_product_is_the_plain_loops) {
     for (std::int64_t rows : kSizes) {
         for (std::int64_t columns : kSizes) {
-            for (std::int64_t depth : {1, 2, 19}) {
+            for (std::int64_t depth : kDepths) {
                 const std::vector<float> a = draw(rows * depth, 1.0f, 1), b = draw(depth * columns, 1.0f, 2);
                 const std::vector<float> result =
                     stored(RowMajor{a.data(), depth}, rows, packed(b, depth, columns), depth, columns);

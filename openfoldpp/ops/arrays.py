@@ -1,16 +1,16 @@
-"""What the ops share: checks of tensors, refusals of the native backend, numpy views for the kernels."""
+"""What the ops share: checks of tensors, refusals of the native backend, and the loop over a batch."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from openfoldpp.errors import InputError
-from openfoldpp.ops.dispatch import Backend, Op
+from openfoldpp.ops.dispatch import Backend, Op, refuse_tangent
 
 
 class Weights:
@@ -35,7 +35,7 @@ class Weights:
 
 
 def require_floating(name: str, tensor: torch.Tensor, symbols: Sequence[str]) -> None:
-    """Refuse what is not a floating-point tensor with the dimensions ``[*, *symbols]``.
+    """Refuse what is not a floating-point tensor with the dimensions ``[*, *symbols]``; errors tell its name.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def require_floating(name: str, tensor: torch.Tensor, symbols: Sequence[str]) ->
 
 
 def require_like(name: str, tensor: torch.Tensor, like: torch.Tensor, shape: Sequence[int]) -> None:
-    """Refuse a tensor that has not this shape, or not the dtype and device of ``like``.
+    """Refuse a tensor that has not this shape, or not the dtype and device of ``like``; errors tell its name.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def require_channels(name: str, tensor: torch.Tensor, weight: torch.Tensor) -> N
     Raises
     ------
     InputError
-        Naming the tensor, what it is and what was expected.
+        With the tensor's name, what it is and what was expected.
     """
     if tensor.shape[-1] != weight.shape[-1]:
         raise InputError(
@@ -111,7 +111,8 @@ def require_out(
     if out is None:
         return
     require_like("out", out, like, shape)
-    if torch.is_grad_enabled() and out.requires_grad and out.is_leaf:
+    leaf = out if out._base is None else out._base  # a view of a leaf cannot be written either
+    if torch.is_grad_enabled() and leaf.requires_grad and leaf.is_leaf:
         raise InputError("out requires grad; write into it under torch.no_grad(), or leave out away")
     if any(stride == 0 and size > 1 for stride, size in zip(out.stride(), out.shape, strict=True)):
         raise InputError(f"out has strides {out.stride()}: its elements share memory; pass out.contiguous()")
@@ -137,7 +138,8 @@ def refuse_unless_native(
     Returns
     -------
     str or None
-        The first reason: device, dtype, a need for autograd, or a last dimension that is not contiguous.
+        The first reason: device, dtype, a need for autograd (in backward or in forward mode), or a last
+        dimension that is not contiguous.
     """
     given = [tensor for tensor in tensors if tensor is not None]
     for tensor in [*given, *weights.tensors().values(), *([] if mask is None else [mask])]:
@@ -147,6 +149,8 @@ def refuse_unless_native(
             return f"a tensor is {tensor.dtype}, expected float32"
         if torch.is_grad_enabled() and tensor.requires_grad:
             return "a gradient is needed; under torch.no_grad() none is"
+        if reason := refuse_tangent(tensor):
+            return reason
     for tensor in given:
         if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
             return "the last dimension of a tensor is not contiguous"
@@ -156,37 +160,43 @@ def refuse_unless_native(
 def native_or_torch(
     name: str, refuse: Callable[..., str | None], native: Callable[..., Any], reference: Callable[..., Any]
 ) -> Op:
-    """Return the op whose native kernel runs unless ``refuse`` has a reason, else its torch reference."""
+    """Return the op of this name: the native kernel, or the torch reference where ``refuse`` has a reason."""
     return Op(name, (Backend("native", refuse, native), Backend("torch", lambda *_: None, reference)))
 
 
-def views(*tensors: tuple[torch.Tensor | None, int]) -> Iterator[tuple[np.ndarray | None, ...]]:
-    """Loop over the leading batch dimensions.
+def run_native(kernel: Callable[..., Any], *tensors: tuple[torch.Tensor | None, int]) -> torch.Tensor:
+    """Run a kernel on each batch element, and return the tensor that it has written.
 
     Parameters
     ----------
+    kernel : callable
+        Given for each of ``tensors`` a numpy view of its memory, or None. It is not called where nothing is
+        to be written.
     *tensors : tuple of (torch.Tensor or None, int)
-        Tensors on the CPU with the same leading dimensions, each with how many of its last dimensions a
-        kernel takes.
+        Tensors on the CPU with the same leading batch dimensions, each with how many of its last dimensions
+        the kernel takes. The last one receives the result.
 
-    Yields
-    ------
-    tuple of (numpy.ndarray or None)
-        For each batch element, views of the tensors' memory with the last so many dimensions.
+    Returns
+    -------
+    torch.Tensor
+        The last of ``tensors``.
     """
-    arrays = [None if tensor is None else tensor.detach().numpy() for tensor, _ in tensors]
-    first, kept = tensors[0]
-    for index in np.ndindex(*first.shape[: first.ndim - kept]):
-        yield tuple(None if array is None else array[index] for array in arrays)
+    out, kept = tensors[-1]
+    if out.numel():
+        arrays = [None if tensor is None else tensor.detach().numpy() for tensor, _ in tensors]
+        for index in np.ndindex(*out.shape[: out.ndim - kept]):
+            kernel(*(None if array is None else array[index] for array in arrays))
+        mark_changed(out)
+    return out
 
 
 def new_or(out: torch.Tensor | None, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Return ``out``, or where it is None a new contiguous tensor with the dtype and device of ``like``."""
+    """Return ``out``, or where it is None a new contiguous tensor of this shape, else like ``like``."""
     return torch.empty(tuple(shape), dtype=like.dtype, device=like.device) if out is None else out
 
 
 def finish(update: torch.Tensor, residual: torch.Tensor | None, out: torch.Tensor | None) -> torch.Tensor:
-    """End of a torch reference: add the residual, and put the result where it belongs."""
+    """End of a torch reference: add the residual to the update, and write it to ``out`` if that is given."""
     result = update if residual is None else residual + update
     return result if out is None else out.copy_(result)
 

@@ -17,7 +17,6 @@ from openfoldpp.errors import InputError
 from openfoldpp.ops.arrays import (
     Weights,
     finish,
-    mark_changed,
     native_or_torch,
     new_or,
     refuse_unless_native,
@@ -25,7 +24,7 @@ from openfoldpp.ops.arrays import (
     require_floating,
     require_like,
     require_out,
-    views,
+    run_native,
 )
 from openfoldpp.ops.dispatch import threads
 
@@ -224,10 +223,20 @@ def gated_attention_of_columns(
 
     Parameters
     ----------
-    x, mask, residual, out : torch.Tensor
-        ``[*, N, R, C]``, and ``[*, N, R]`` for the mask; else as there.
-    weights, pair_bias, inf
+    x : torch.Tensor
+        ``[*, N, R, C]``.
+    weights : AttentionWeights
         As there.
+    pair_bias : torch.Tensor, optional
+        ``[*, H, N, N]``, the same for every column.
+    mask : torch.Tensor, optional
+        ``[*, N, R]``, 1 for the keys that count.
+    inf : float
+        What a masked key's logit loses.
+    residual : torch.Tensor, optional
+        ``[*, N, R, C]``, added to the update; may be ``x``.
+    out : torch.Tensor, optional
+        ``[*, N, R, C]``, receives the result; may be ``x`` or ``residual``.
 
     Returns
     -------
@@ -245,7 +254,8 @@ def gated_attention_of_columns(
     if residual is not None:
         require_like("residual", residual, x, x.shape)
         residual = residual.transpose(-2, -3)
-    require_out(out, x, x.shape)
+    if out is not None:
+        require_like("out", out, x, x.shape)
     out = new_or(out, x, x.shape)
     gated_attention(
         x.transpose(-2, -3),
@@ -262,10 +272,7 @@ def gated_attention_of_columns(
 def _pair_bias_native(z, weights):
     *batch, rows, columns, _ = z.shape
     out = z.new_empty(*batch, len(weights.weight), rows, columns)
-    if out.numel():
-        for z_view, out_view in views((z, 3), (out, 3)):
-            weights.packed(z_view, out_view, threads())
-    return out
+    return run_native(lambda z, out: weights.packed(z, out, threads()), (z, 3), (out, 3))
 
 
 def _pair_bias_torch(z, weights):
@@ -274,15 +281,12 @@ def _pair_bias_torch(z, weights):
 
 
 def _gated_attention_native(x, weights, pair_bias, mask, inf, residual, out):
-    out = new_or(out, x, x.shape)
-    if not out.numel():
-        return out
-    tensors = (x, 3), (pair_bias, 3), (mask, 2), (residual, 3), (out, 3)
-    for x_view, bias, mask_view, residual_view, out_view in views(*tensors):
+    def kernel(x, bias, mask, residual, out):
         bias = None if bias is None else np.ascontiguousarray(bias)
-        weights.packed(x_view, bias, mask_view, inf, residual_view, out_view, threads())
-    mark_changed(out)
-    return out
+        weights.packed(x, bias, mask, inf, residual, out, threads())
+
+    out = new_or(out, x, x.shape)
+    return run_native(kernel, (x, 3), (pair_bias, 3), (mask, 2), (residual, 3), (out, 3))
 
 
 def _gated_attention_torch(x, weights, pair_bias, mask, inf, residual, out):

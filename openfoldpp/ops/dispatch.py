@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd.forward_ad import unpack_dual
 
 from openfoldpp import _native
 from openfoldpp.config import Settings
@@ -126,13 +127,20 @@ def _describe(backend: str) -> str:
     return {"cuda": "CUDA kernel", "torch": "torch reference"}[backend]
 
 
+def refuse_tangent(tensor: torch.Tensor) -> str | None:
+    """Why a kernel cannot take a tensor that forward-mode differentiation follows; None where none does."""
+    if unpack_dual(tensor).tangent is None:
+        return None
+    return "a tensor has a tangent of forward-mode differentiation, which a kernel would lose"
+
+
 def refuse_unless_cpu(*tensors: torch.Tensor) -> str | None:
-    """Why a native kernel cannot take these tensors: device or dtype; None where it can."""
+    """Why a native kernel cannot take these tensors: device, dtype, layout or tangent; None where it can."""
     return _refuse(tensors, "cpu")
 
 
 def refuse_unless_cuda(*tensors: torch.Tensor) -> str | None:
-    """Why a CUDA kernel cannot take these tensors: build, device or dtype; None where it can."""
+    """Why no CUDA kernel takes these tensors: build, device, dtype, layout, tangent; None where one does."""
     if not hasattr(_native, "cuda_softmax_forward"):
         return "this build has no CUDA kernels; build with -C cmake.define.OPENFOLDPP_CUDA=ON"
     return _refuse(tensors, "cuda")
@@ -146,4 +154,6 @@ def _refuse(tensors: tuple[torch.Tensor, ...], device: str) -> str | None:
             return f"a tensor is {tensor.dtype}, expected float32 or bfloat16"
         if not tensor.is_contiguous():
             return "a tensor is not contiguous"
+        if reason := refuse_tangent(tensor):
+            return reason
     return None

@@ -21,7 +21,7 @@ from openfoldpp.ops.arrays import (
     require_channels,
     require_floating,
     require_like,
-    views,
+    run_native,
 )
 from openfoldpp.ops.dispatch import threads
 
@@ -262,12 +262,11 @@ def invariant_point_attention(
 
 
 def _native_attention(s, z, rotations, translations, weights, mask, inf):
-    out = s.new_empty(s.shape)
-    if out.numel():
-        tensors = (s, 2), (z, 3), (rotations, 3), (translations, 2), (mask, 1), (out, 2)
-        for *given, out_view in views(*tensors):
-            weights.packed(*given, inf, out_view, threads())
-    return out
+    def kernel(s, z, rotations, translations, mask, out):
+        weights.packed(s, z, rotations, translations, mask, inf, out, threads())
+
+    tensors = (s, 2), (z, 3), (rotations, 3), (translations, 2), (mask, 1)
+    return run_native(kernel, *tensors, (s.new_empty(s.shape), 2))
 
 
 def _torch_attention(s, z, rotations, translations, weights, mask, inf):

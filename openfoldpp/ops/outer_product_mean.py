@@ -15,7 +15,6 @@ from openfoldpp import _native
 from openfoldpp.ops.arrays import (
     Weights,
     finish,
-    mark_changed,
     native_or_torch,
     new_or,
     refuse_unless_native,
@@ -23,7 +22,7 @@ from openfoldpp.ops.arrays import (
     require_floating,
     require_like,
     require_out,
-    views,
+    run_native,
 )
 from openfoldpp.ops.dispatch import threads
 
@@ -134,9 +133,8 @@ def outer_product_mean(
     shape = _output_shape(m, weights)
     if mask is not None:
         require_like("mask", mask, m, m.shape[:-1])
-    for name, tensor in (("residual", residual), ("out", out)):
-        if tensor is not None:
-            require_like(name, tensor, m, shape)
+    if residual is not None:
+        require_like("residual", residual, m, shape)
     require_out(out, m, shape, m, mask, residual)
     return _outer_product_mean(m, weights, mask, residual, out)
 
@@ -147,13 +145,11 @@ def _output_shape(m, weights):
 
 
 def _native_kernel(m, weights, mask, residual, out):
+    def kernel(m, mask, residual, out):
+        weights.packed(m, mask, residual, out, threads())
+
     out = new_or(out, m, _output_shape(m, weights))
-    if not out.numel():
-        return out
-    for m_view, mask_view, residual_view, out_view in views((m, 3), (mask, 2), (residual, 3), (out, 3)):
-        weights.packed(m_view, mask_view, residual_view, out_view, threads())
-    mark_changed(out)
-    return out
+    return run_native(kernel, (m, 3), (mask, 2), (residual, 3), (out, 3))
 
 
 def _torch_reference(m, weights, mask, residual, out):

@@ -15,7 +15,6 @@ from openfoldpp import _native
 from openfoldpp.ops.arrays import (
     Weights,
     finish,
-    mark_changed,
     native_or_torch,
     new_or,
     refuse_unless_native,
@@ -23,7 +22,7 @@ from openfoldpp.ops.arrays import (
     require_floating,
     require_like,
     require_out,
-    views,
+    run_native,
 )
 from openfoldpp.ops.dispatch import threads
 
@@ -123,14 +122,10 @@ def transition(
 
 
 def _native_transition(x, weights, mask, residual, out):
-    out = new_or(out, x, x.shape)
-    if not out.numel():
-        return out
-    tensors = (x, 3), (mask, 2), (residual, 3), (out, 3)
-    for x_view, mask_view, residual_view, out_view in views(*tensors):
-        weights.packed(x_view, mask_view, residual_view, out_view, threads())
-    mark_changed(out)
-    return out
+    def kernel(x, mask, residual, out):
+        weights.packed(x, mask, residual, out, threads())
+
+    return run_native(kernel, (x, 3), (mask, 2), (residual, 3), (new_or(out, x, x.shape), 3))
 
 
 def _torch_transition(x, weights, mask, residual, out):

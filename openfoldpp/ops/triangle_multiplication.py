@@ -16,7 +16,6 @@ from openfoldpp.errors import InputError
 from openfoldpp.ops.arrays import (
     Weights,
     finish,
-    mark_changed,
     native_or_torch,
     new_or,
     refuse_unless_native,
@@ -24,10 +23,10 @@ from openfoldpp.ops.arrays import (
     require_floating,
     require_like,
     require_out,
-    views,
+    run_native,
 )
 from openfoldpp.ops.dispatch import threads
-from openfoldpp.ops.workspace import workspace
+from openfoldpp.ops.workspace import kept, workspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,15 +151,12 @@ def triangle_multiplication(
 
 
 def _native_triangle_multiplication(z, weights, outgoing, mask, residual, out):
-    out = new_or(out, z, z.shape)
-    if not out.numel():
-        return out
-    memory = workspace(weights.packed.workspace_floats(z.shape[-2]))
-    tensors = (z, 3), (mask, 2), (residual, 3), (out, 3)
-    for z_view, mask_view, residual_view, out_view in views(*tensors):
-        weights.packed(z_view, mask_view, outgoing, residual_view, out_view, memory, threads())
-    mark_changed(out)
-    return out
+    def kernel(z, mask, residual, out):
+        memory = workspace(weights.packed.workspace_floats(len(z)))
+        weights.packed(z, mask, outgoing, residual, out, memory, threads())
+
+    with kept():  # one workspace for all batch elements
+        return run_native(kernel, (z, 3), (mask, 2), (residual, 3), (new_or(out, z, z.shape), 3))
 
 
 def _torch_triangle_multiplication(z, weights, outgoing, mask, residual, out):

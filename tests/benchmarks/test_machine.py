@@ -1,17 +1,33 @@
 """The machine's limits."""
 
-import time
+import pytest
 
 
-def test_the_fastest_of_at_least_three_calls_counts(load):
+@pytest.fixture
+def fastest(load, monkeypatch):
+    """Return a function: the fastest of calls that last as long as told, and which of them were not made."""
     machine = load("machine")
-    pauses = [0.02, 0.0, 0.005, 0.01]  # the first one warms up
+    now = 0.0
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: now)
 
-    def call():
-        time.sleep(pauses.pop(0))
+    def measured(*durations, seconds):
+        left = list(durations)
 
-    assert machine.fastest(call, seconds=0) < 0.005
-    assert not pauses
+        def call():
+            nonlocal now
+            now += left.pop(0)
+
+        return machine.fastest(call, seconds), left
+
+    return measured
+
+
+def test_the_fastest_of_at_least_three_calls_counts(fastest):
+    assert fastest(0.5, 4.0, 2.0, 3.0, 1.0, seconds=0) == (2.0, [1.0])  # the first one warms up
+
+
+def test_calls_go_on_until_the_time_given_is_over(fastest):
+    assert fastest(0.5, 4.0, 2.0, 3.0, 1.0, 0.25, seconds=9.5) == (1.0, [0.25])
 
 
 def test_rates_and_names_are_told(load):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from openfoldpp import _native
 from openfoldpp.errors import BackendError, InputError
@@ -184,6 +185,16 @@ def test_bindings_refuse_what_they_would_have_to_copy():
         _native.softmax_backward(
             *(torch.zeros(shape).numpy() for shape in [(1, 2, 3), (1, 2, 4), (1, 4, 4)]), 1
         )
+
+
+# torch compiles its own rules for tangents with torch.jit.script when it makes the first one.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_a_tangent_goes_along():
+    x, tangent = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(7))
+    with forward_ad.dual_level():
+        expected = forward_ad.unpack_dual(torch.softmax(forward_ad.make_dual(x, tangent), dim=-1)).tangent
+        ours = softmax_(forward_ad.make_dual(x.clone(), tangent))
+        assert torch.equal(forward_ad.unpack_dual(ours).tangent, expected)
 
 
 def test_autograd_notices_a_saved_tensor_that_was_changed():
