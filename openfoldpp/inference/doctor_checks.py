@@ -44,7 +44,7 @@ def kernels() -> Iterator[Finding]:
         from openfoldpp import _native
     except ImportError as error:
         text = f"the native library cannot be loaded: {error}"
-        yield Finding("native", PROBLEM, text, "pip install --force-reinstall --no-deps openfoldpp")
+        yield Finding("backend", PROBLEM, text, "pip install --force-reinstall --no-deps openfoldpp")
         return
     yield _chosen_kernels()
     import torch
@@ -64,13 +64,15 @@ def _chosen_kernels() -> Finding:
     from openfoldpp.ops import dispatch, softmax
 
     if not _settings_are_valid():
-        return Finding("native", NOTE, f"the library loads; what it runs {_AFTER_SETTINGS}")
+        return Finding("backend", NOTE, f"the library loads; what it runs {_AFTER_SETTINGS}")
     try:
         choice = softmax.explain()
         facts = {"backend": choice.backend.name, "simd": dispatch.simd_level(), "threads": dispatch.threads()}
     except (ConfigError, BackendError) as error:  # a level that this CPU does not have
-        return Finding("native", PROBLEM, one_line(error), "unset OPENFOLDPP_SIMD OPENFOLDPP_BACKEND")
-    return Finding("native", OK, str(choice), facts=facts)
+        return Finding("backend", PROBLEM, one_line(error), "unset OPENFOLDPP_SIMD OPENFOLDPP_BACKEND")
+    text = f"{choice.backend.name} ({choice.reason})"
+    served = "OpenFold's model" if choice.backend.name == "native" else "the softmax of OpenFold's attention"
+    return Finding("backend", OK, f"{text}: {served}, on the CPU", facts=facts)
 
 
 def _settings_are_valid() -> bool:

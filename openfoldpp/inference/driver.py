@@ -127,7 +127,9 @@ class Run:
         if weights and not options.quiet:
             from openfoldpp.ops import explain
 
-            print(f"{explain()}; data_random_seed {seed}", file=sys.stderr)
+            softmax = explain()
+            text = f"softmax of OpenFold's own attention: {softmax.backend.name} ({softmax.reason})"
+            print(f"{text}; data_random_seed {seed}", file=sys.stderr)
         self.results = [
             TargetSummary(path.name, error=_message(error)) for path, error in self.inputs.failures
         ]

@@ -14,10 +14,24 @@ from openfoldpp.ops.dispatch import Backend, Op, refuse_tangent
 
 
 class Weights:
-    """Base of the ops' frozen dataclasses of weights: their tensors, and these as numpy arrays.
+    """Base of the ops' frozen dataclasses of weights: their tensors, and what the kernels make of these."""
 
-    The kernels copy and pack the weights once, at first use: they must not be changed after that.
-    """
+    @property
+    def packed(self) -> Any:
+        """The native kernel with its own packed copy; made at first use, and again after a change in place.
+
+        A write through ``tensor.data``, which torch does not count, is not seen.
+        """
+        versions = tuple(
+            0 if tensor.is_inference() else tensor._version for tensor in self.tensors().values()
+        )
+        kept = vars(self).get("_packed")
+        if kept is None or kept[0] != versions:
+            kept = vars(self)["_packed"] = (versions, self._pack())
+        return kept[1]
+
+    def _pack(self) -> Any:
+        raise NotImplementedError
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the fields that are tensors, by name."""

@@ -5,7 +5,6 @@ Neither the logits of more than a few rows nor a transposed or normalised copy o
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,9 +78,7 @@ class AttentionWeights(Weights):
             output=(channels, wide), output_bias=(channels,), norm_weight=(channels,), norm_bias=(channels,),
         )  # fmt: skip
 
-    @functools.cached_property
-    def packed(self) -> _native.GatedAttention:
-        """The kernel with its own packed copy of the weights, made at first use."""
+    def _pack(self) -> _native.GatedAttention:
         return _native.GatedAttention(**self.arrays(), heads=self.heads, eps=self.eps)
 
 
@@ -114,9 +111,7 @@ class PairBiasWeights(Weights):
         heads, channels = self.weight.shape[-2:]
         self._require_shapes(weight=(heads, channels), norm_weight=(channels,), norm_bias=(channels,))
 
-    @functools.cached_property
-    def packed(self) -> _native.PairBias:
-        """The kernel with its own packed copy of the weights, made at first use."""
+    def _pack(self) -> _native.PairBias:
         return _native.PairBias(**self.arrays(), eps=self.eps)
 
 

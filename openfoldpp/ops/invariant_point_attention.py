@@ -5,7 +5,6 @@ Neither the points' distances nor the logits of more than a few residues are eve
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
@@ -193,9 +192,7 @@ class InvariantPointAttentionWeights(Weights):
         """``V``, points of the values of a head."""
         return self.key_value_point.shape[0] // (3 * self.heads) - self.query_points
 
-    @functools.cached_property
-    def packed(self) -> _native.InvariantPointAttention:
-        """The kernel with its own packed copy of the weights, made at first use."""
+    def _pack(self) -> _native.InvariantPointAttention:
         return _native.InvariantPointAttention(**self.arrays(), eps=self.eps)
 
 

@@ -5,7 +5,6 @@ The outer products ``[N_res, N_res, hidden, hidden]`` are never in memory as a w
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -77,9 +76,7 @@ class OuterProductMeanWeights(Weights):
             norm_weight=(channels,), norm_bias=(channels,),
         )  # fmt: skip
 
-    @functools.cached_property
-    def packed(self) -> _native.OuterProductMean:
-        """The kernel with its own packed copy of the weights, made at first use."""
+    def _pack(self) -> _native.OuterProductMean:
         return _native.OuterProductMean(**self.arrays(), eps=self.eps, eps_mask=self.eps_mask)
 
 

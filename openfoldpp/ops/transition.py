@@ -5,7 +5,6 @@ The hidden layer, four times as wide as the input, is never in memory for more t
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -68,9 +67,7 @@ class TransitionWeights(Weights):
             contract_bias=(channels,), norm_weight=(channels,), norm_bias=(channels,),
         )  # fmt: skip
 
-    @functools.cached_property
-    def packed(self) -> _native.Transition:
-        """The kernel with its own packed copy of the weights, made at first use."""
+    def _pack(self) -> _native.Transition:
         return _native.Transition(**self.arrays(), eps=self.eps)
 
 

@@ -5,7 +5,6 @@ Besides the result, the native kernel needs memory for two edge tensors; the pro
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -89,9 +88,7 @@ class TriangleMultiplicationWeights(Weights):
             gate=(channels, channels), gate_bias=outer, output=(channels, hidden), output_bias=outer,
         )  # fmt: skip
 
-    @functools.cached_property
-    def packed(self) -> _native.TriangleMultiplication:
-        """The kernel with its own packed copy of the weights, made at first use."""
+    def _pack(self) -> _native.TriangleMultiplication:
         return _native.TriangleMultiplication(**self.arrays(), eps=self.eps, eps_out=self.eps_out)
 
 

@@ -62,7 +62,7 @@ def test_a_whole_environment_has_no_problem(doctor):
     assert (here["version"], here["kind"]) == ("0.0.1", "installed")
     assert found["OpenFold", "import"]["level"] == "ok"
     assert "not installed" in found["Compatibility", "attn_core_inplace_cuda"]["facts"]["reason"]
-    assert found["Kernels", "native"]["facts"]["backend"] == "native"
+    assert found["Kernels", "backend"]["facts"]["backend"] == "native"
     assert found["Plugins", "openfoldpp.flashabb"]["level"] == "ok"
     assert found["Memory", "model_1_ptm"]["facts"]["longest"] > 0
 

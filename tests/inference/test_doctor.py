@@ -155,10 +155,10 @@ def test_kernels_say_what_runs_and_why(monkeypatch):
     monkeypatch.setenv("OPENFOLDPP_BACKEND", "torch")
     settings.cache_clear()
     try:
-        forced = by_name(checks.kernels())["native"]
+        forced = by_name(checks.kernels())["backend"]
         monkeypatch.setenv("OPENFOLDPP_BACKEND", "cuda")
         settings.cache_clear()
-        impossible = by_name(checks.kernels())["native"]
+        impossible = by_name(checks.kernels())["backend"]
     finally:
         monkeypatch.undo()
         settings.cache_clear()

@@ -84,3 +84,13 @@ def test_a_kernel_is_not_run_where_nothing_is_to_be_written():
         raise AssertionError
 
     assert run_native(kernel, (torch.ones(2, 3), 1), (torch.ones(2, 0), 1)).shape == (2, 0)
+
+
+def test_a_weight_that_is_changed_in_place_is_packed_anew(draw, draw_attention):
+    weights = draw_attention(12, 3, 5)
+    x = draw(2, 6, 12)
+    before = gated_attention(x, weights)
+    weights.output.zero_()
+    after = gated_attention(x, weights)
+    assert not torch.equal(before, after)
+    assert torch.equal(after, weights.output_bias.expand(2, 6, 12))
