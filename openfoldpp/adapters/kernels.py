@@ -14,13 +14,14 @@ _ATTENTIONS = ("use_deepspeed_evo_attention", "use_flash", "use_lma")
 class KernelsPlugin:
     """Native kernels for the trunk and the invariant point attention, where the model is on a CPU.
 
-    They change no result beyond the rounding of float32. On another device, and with
-    ``OPENFOLDPP_BACKEND=torch``, OpenFold's own code runs.
+    They change no result beyond the rounding of float32. On another device, with
+    ``OPENFOLDPP_BACKEND=torch`` and where OpenFold's files have been edited, OpenFold's own code runs.
     """
 
     @hookimpl
     def openfoldpp_prepare_model(self, model: Any, options: Namespace) -> str:
         """Put the kernels in place, and say which, or why not."""
+        from openfoldpp.errors import InputError
         from openfoldpp.ops import settings
         from openfoldpp.upstream.acceleration import accelerate, explain
 
@@ -30,7 +31,10 @@ class KernelsPlugin:
         devices = sorted({str(parameter.device) for parameter in model.parameters()})
         if devices != ["cpu"]:
             return f"native kernels: not used, as the model is on {', '.join(devices)}; they serve the CPU"
-        accelerate(model)
+        try:
+            accelerate(model)
+        except InputError as error:  # a fix of the user's in OpenFold is no reason to predict nothing
+            return f"native kernels: not used: {error}"
         return "; ".join([explain(model), *_passed_over(model, options)])
 
 

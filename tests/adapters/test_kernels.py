@@ -66,3 +66,20 @@ def test_leaves_another_device_to_upstream(block):
     said = prepare(block.to("meta"))
     assert said == "native kernels: not used, as the model is on meta; they serve the CPU"
     assert "forward" not in vars(block)
+
+
+def test_leaves_an_openfold_that_was_edited_to_itself_and_goes_on(block, monkeypatch):
+    import torch
+
+    from openfoldpp.upstream.acceleration import releases
+
+    monkeypatch.setitem(releases._SHA256, "openfold.model.primitives", ("0" * 64,))
+    releases._as_published.cache_clear()
+    try:
+        said = prepare(block)
+    finally:
+        releases._as_published.cache_clear()
+    assert said.startswith("native kernels: not used: ")
+    assert "openfold.model.primitives is not the file of a release (take a checkout of one" in said
+    assert "forward" not in vars(block)
+    assert block(torch.ones(2, 2, 8)).shape == (2, 2, 8)

@@ -1,6 +1,7 @@
 """Fixtures: a structure to write; a small model, what vanilla makes with it, and the command that runs it."""
 
 import itertools
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,6 +52,31 @@ from openfoldpp.plugins.hookspecs import hookimpl
 @hookimpl
 def openfoldpp_configure(config, options):
     config.update_from_flattened_dict({SMALL!r})
+"""
+
+PREPARES = """
+import random
+
+import numpy
+import torch
+
+from openfoldpp.plugins.hookspecs import hookimpl
+
+SEEN = []
+
+@hookimpl
+def openfoldpp_prepare_model(model, options):
+    random.random(), numpy.random.rand(3), torch.rand(3)
+    bias = float(model.evoformer.linear.bias.detach().abs().sum())
+    SEEN.append((model.training, bias, options.model_device))
+    return "prepared by a test"
+"""
+RAISES = """
+from openfoldpp.plugins.hookspecs import hookimpl
+
+@hookimpl
+def openfoldpp_prepare_model(model):
+    raise KeyError("no such layer")
 """
 
 
@@ -164,5 +190,53 @@ def assert_same_bits():
         for path, value in expected.items():
             assert actual[path].dtype == value.dtype, path
             np.testing.assert_array_equal(actual[path], value, err_msg=path)
+
+    return check
+
+
+@pytest.fixture
+def install_plugin(plugin_folder, monkeypatch):
+    """Install a plugin for one test, by its name and source; returns its module once it is imported."""
+
+    def install(name, source):
+        monkeypatch.syspath_prepend(plugin_folder(name, source))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return lambda: sys.modules[name]
+
+    return install
+
+
+@pytest.fixture
+def prepares(install_plugin):
+    """Install the plugin ``prepares``; returns a function that returns what its hook has seen.
+
+    That is for each model whether it is in training, a sum over its weights, and the device asked for. The
+    hook draws from every generator of random numbers.
+    """
+    module = install_plugin("prepares", PREPARES)
+    return lambda: module().SEEN
+
+
+@pytest.fixture
+def spoils(install_plugin):
+    """Install the plugin ``spoils``, whose hook raises a ``KeyError``."""
+    install_plugin("spoils", RAISES)
+
+
+@pytest.fixture(scope="session")
+def assert_close_but_not_same():
+    """Compare pickles of results, one of a run with the native kernels: the same but for rounding."""
+    from openfoldpp.files import read_pickle
+    from openfoldpp.upstream import schema
+
+    def check(ours, vanillas):
+        actual, expected = (dict(schema.flatten(read_pickle(file))) for file in (ours, vanillas))
+        assert list(actual) == list(expected)
+        assert not np.array_equal(actual["pair"], expected["pair"])
+        for path in ("msa", "pair", "single", "plddt", "final_atom_positions"):
+            scale = np.abs(expected[path]).max()
+            # Seen: up to 1.5e-6, after recycling. The rest is for other CPUs: recycling sorts distances into
+            # bins, so that a last bit can put a pair of residues into the next one.
+            np.testing.assert_allclose(actual[path] / scale, expected[path] / scale, atol=1e-4, err_msg=path)
 
     return check

@@ -3,8 +3,8 @@
 Methods are replaced on the instances; parameters, their names and the classes stay. Upstream's own code runs
 wherever the kernels do not serve: in training or where a gradient is needed, on another device or in another
 dtype, under autocast, ``torch.jit.trace`` or ``torch.compile``, with ``OPENFOLDPP_BACKEND=torch``, where a
-layer has been replaced or has a forward hook, and in a file of OpenFold's that has been edited. The global
-attention of the extra MSA stack (``MSAColumnGlobalAttention``) always is upstream's.
+layer or a method has been replaced or a layer has a forward hook, and in a file of OpenFold's that has been
+edited. The global attention of the extra MSA stack (``MSAColumnGlobalAttention``) always is upstream's.
 
 Everything here takes modules as it gets them, and imports no openfold.
 """
@@ -20,6 +20,7 @@ from torch.nn import Module
 from openfoldpp.errors import InputError
 from openfoldpp.ops.dispatch import simd_level, threads
 from openfoldpp.upstream.acceleration import blocks, parts  # noqa: F401  (they fill RECIPES)
+from openfoldpp.upstream.acceleration.layers import definer, replaced
 from openfoldpp.upstream.acceleration.releases import edited
 from openfoldpp.upstream.acceleration.swap import Swap, recipe_of
 
@@ -34,12 +35,17 @@ AnyModule = TypeVar("AnyModule", bound=Module)
 def accelerate(module: AnyModule) -> AnyModule:
     """Let the native kernels run inside a model of OpenFold's, or any part of one.
 
+    Call the module under ``torch.no_grad()``: where a gradient is asked for, OpenFold's own code runs.
     The results are those of OpenFold to the rounding of float32; parameters, ``state_dict``, classes and the
     ways to call it are unchanged. A second call changes nothing, except that all weights are packed anew.
     Weights are packed at first use, and again after a parameter was changed by ``load_state_dict``, an
     optimizer or any operation of torch's; after a write through ``parameter.data``, which torch does not
     count, call this again. Before ``torch.jit.script`` or upstream's ``trace_model_``, call
     :func:`openfoldpp.upstream.acceleration.undo`.
+
+    A copy made by ``copy.deepcopy`` or ``pickle`` is accelerated too. One made by ``copy.copy``, and a
+    replica of ``torch.nn.DataParallel``, runs with the weights of the module that it was made of until this
+    function is called on it.
 
     Parameters
     ----------
@@ -54,7 +60,7 @@ def accelerate(module: AnyModule) -> AnyModule:
     Raises
     ------
     InputError
-        Nothing in it is OpenFold's, or all of it was edited.
+        Nothing in it is OpenFold's, or all of it has been edited or replaced.
 
     Examples
     --------
@@ -68,20 +74,21 @@ def accelerate(module: AnyModule) -> AnyModule:
     torch.Size([3, 3, 8])
     """
     for owner, method in _candidates(module):
-        if (swap := vars(owner).get(method)) is None and _objection(owner, method) is None:
-            setattr(owner, method, Swap(owner, method))
-        elif isinstance(swap, Swap):
+        swap = vars(owner).get(method)
+        if isinstance(swap, Swap) and swap.belongs_to(owner):
             swap.forget()
+        elif _objection(owner, method) is None:
+            setattr(owner, method, Swap(owner, method))
     for stack in module.modules():
         tuner = getattr(stack, _TUNER, None)
         if recipe_of(tuner, _TUNE) and not _left(stack) and _objection(tuner, _TUNE) is None:
             setattr(tuner, _TUNE, vars(tuner).get(_TUNE) or Swap(tuner, _TUNE))
     if not any(True for _ in _swaps(module)):
-        reasons = "; ".join(_left(module)) or "none of its modules is a part of the trunk of OpenFold's"
-        raise InputError(
-            f"no native kernel serves {type(module).__name__}: {reasons}. Expected OpenFold's AlphaFold, or "
-            "a part of it such as an EvoformerBlock"
+        reasons = "; ".join(_left(module)) or (
+            "none of its modules is a part of the trunk of OpenFold's. Expected OpenFold's AlphaFold, or a "
+            "part of it such as an EvoformerBlock"
         )
+        raise InputError(f"no native kernel serves {type(module).__name__}: {reasons}")
     return module
 
 
@@ -164,18 +171,20 @@ def _swaps(module: Module) -> Iterator[tuple[Any, str, Swap]]:
 
 def _objection(owner: Any, method: str) -> str | None:
     """Say why a method is left alone."""
-    if (module := edited(getattr(type(owner), method).__module__)) is not None:
-        return f"{module} is not the file of a release"
+    if (module := edited(definer(type(owner), method).__module__)) is not None:
+        return f"{module} is not the file of a release (take a checkout of one, such as v2.2.0)"
     if not isinstance(vars(owner).get(method), Swap | None):
         return f"another package has replaced its {method}"
+    for part in owner.modules() if recipe_of(owner, method).weights else [owner]:
+        if (name := replaced(type(part))) is not None:
+            return f"another package has replaced {type(part).__name__}.{name}"
     return None
 
 
 def _left(module: Module) -> list[str]:
     """Return the classes below a module that a kernel could serve and that are left to upstream, and why."""
-    found = {
-        f"{type(owner).__name__}: {reason}": None
-        for owner, method in _candidates(module)
-        if (reason := _objection(owner, method)) is not None
-    }
-    return list(found)
+    found: dict[str, dict[str, None]] = {}
+    for owner, method in _candidates(module):
+        if (reason := _objection(owner, method)) is not None:
+            found.setdefault(reason, {})[type(owner).__name__] = None
+    return [f"{', '.join(names)}: {reason}" for reason, names in found.items()]

@@ -14,8 +14,9 @@ import torch
 
 from openfoldpp.ops import workspace
 from openfoldpp.ops.outer_product_mean import outer_product_mean
+from openfoldpp.upstream.acceleration.layers import idle
 from openfoldpp.upstream.acceleration.parts import Result, is_square
-from openfoldpp.upstream.acceleration.swap import RECIPES, Recipe, Swap, idle, recipe_of, served, weights_of
+from openfoldpp.upstream.acceleration.swap import RECIPES, Recipe, Swap, recipe_of, served, weights_of
 
 _PAIR = ("tri_mul_out", "tri_mul_in", "tri_att_start", "tri_att_end", "pair_transition")
 _TEMPLATE = ("tri_att_start", "tri_att_end", "tri_mul_out", "tri_mul_in", "pair_transition")

@@ -2,7 +2,8 @@
 
 Upstream's arguments that choose between implementations of the same result, or bound the memory of one
 (``chunk_size``, ``_inplace_chunk_size``, ``use_lma``, ``use_flash``, ``use_memory_efficient_kernel``,
-``use_deepspeed_evo_attention``), change nothing here: the kernels hold no large temporaries.
+``use_deepspeed_evo_attention``), change nothing here: what the kernels hold besides their result is at most
+two copies of the pair representation, in the triangle multiplication.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from openfoldpp.ops.transition import transition
 from openfoldpp.ops.triangle_attention import triangle_attention
 from openfoldpp.ops.triangle_multiplication import triangle_multiplication
 from openfoldpp.upstream.acceleration import weights as weights_from
+from openfoldpp.upstream.acceleration.layers import named
 from openfoldpp.upstream.acceleration.swap import RECIPES, Recipe, Swap, served
 
 Result = Any  # a tensor, or NotImplemented: upstream's own method runs
@@ -140,7 +142,9 @@ def _run_msa_column_attention(
     return column_attention(m, weights, mask=mask, inf=swap.owner._msa_att.inf)
 
 
-def _invariant_point_attention(frames: Callable[[Any], tuple], inf_scale: float) -> Callable[..., Result]:
+def _invariant_point_attention(
+    frames: Callable[[Any], tuple | None], inf_scale: float
+) -> Callable[..., Result]:
     """Make the run of one of upstream's two: how its frames are read, and how it scales the mask."""
 
     def run(
@@ -157,7 +161,9 @@ def _invariant_point_attention(frames: Callable[[Any], tuple], inf_scale: float)
             (z,) = _z_reference_list
         if not served(s, mask) or s.ndim < 2 or not served(z):
             return NotImplemented
-        rotations, translations = frames(r)
+        if (read := frames(r)) is None:
+            return NotImplemented
+        rotations, translations = read
         residues = s.shape[:-1]
         fits = (
             z.shape[:-1] == (*residues, residues[-1])
@@ -172,11 +178,15 @@ def _invariant_point_attention(frames: Callable[[Any], tuple], inf_scale: float)
     return run
 
 
-def _frames(rigid: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _frames(rigid: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    if named(type(rigid)) != ("openfold.utils.rigid_utils", "Rigid"):
+        return None
     return rigid.get_rots().get_rot_mats().contiguous(), rigid.get_trans().contiguous()
 
 
-def _multimer_frames(rigid: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _multimer_frames(rigid: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    if named(type(rigid)) != ("openfold.utils.geometry.rigid_matrix_vector", "Rigid3Array"):
+        return None
     return rigid.rotation.to_tensor().contiguous(), rigid.translation.to_tensor().contiguous()
 
 

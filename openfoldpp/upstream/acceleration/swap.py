@@ -16,25 +16,14 @@ import torch
 from torch.nn import Module, Parameter
 
 from openfoldpp.ops import settings
-
-# What a part may be made of: another class in a layer's place computes something else.
-_LAYERS = {
-    ("openfold.model.primitives", "Attention"),
-    ("openfold.model.primitives", "LayerNorm"),
-    ("openfold.model.primitives", "Linear"),
-    ("openfold.model.msa", "MSAAttention"),
-    ("openfold.model.structure_module", "PointProjection"),
-    ("torch.nn.modules.activation", "ReLU"),
-    ("torch.nn.modules.activation", "Sigmoid"),
-    ("torch.nn.modules.activation", "Softmax"),
-    ("torch.nn.modules.activation", "Softplus"),
-    ("torch.nn.modules.normalization", "LayerNorm"),
-}
-_DROPOUTS = {
-    ("openfold.model.dropout", "DropoutColumnwise"),
-    ("openfold.model.dropout", "DropoutRowwise"),
-    ("torch.nn.modules.dropout", "Dropout"),
-}
+from openfoldpp.upstream.acceleration.layers import (
+    definer,
+    has_tangent,
+    hooked,
+    is_float32_on_cpu,
+    is_own,
+    state_of,
+)
 
 
 @dataclass(frozen=True)
@@ -64,8 +53,8 @@ RECIPES: dict[tuple[str, str], Recipe] = {}
 
 def recipe_of(owner: Any, method: str) -> Recipe | None:
     """Return the recipe for a `method` of the class of `owner`, or None."""
-    function = getattr(type(owner), method, None)
-    return RECIPES.get((getattr(function, "__module__", None), getattr(function, "__qualname__", None)))
+    cls = definer(type(owner), method)
+    return None if cls is None else RECIPES.get((cls.__module__, f"{cls.__qualname__}.{method}"))
 
 
 class Swap:
@@ -86,7 +75,8 @@ class Swap:
         self._owner = weakref.ref(owner)
         self.method = method
         self.recipe = recipe_of(owner, method)
-        self._upstream = getattr(type(owner), method)
+        self._kind = type(owner)
+        self._upstream = getattr(self._kind, method)
         self._names = _parameters(self._upstream)
         self.forget()
 
@@ -98,20 +88,31 @@ class Swap:
         """The object whose method this is."""
         owner = self._owner()
         if owner is None:
-            raise ReferenceError(f"the module whose {self._upstream.__qualname__} this was is gone; keep it")
+            raise ReferenceError(
+                f"the {self._kind.__name__} whose {self.method} this was is gone; keep it. Of a copy made by "
+                "copy.copy: use copy.deepcopy, or call openfoldpp.accelerate on the copy"
+            )
         return owner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the kernels, or upstream's method where they do not serve."""
-        if not _upstreams_turn(self.owner) and len(args) <= len(self._names) and self._names >= kwargs.keys():
+        owner = self.owner
+        known = len(args) <= len(self._names) and self._names >= kwargs.keys()
+        if known and not self._is_patched(owner) and not _upstreams_turn(owner):
             result = self.recipe.run(self, **dict(zip(self._names, args, strict=False)), **kwargs)
             if result is not NotImplemented:
                 return result
+        if self._weights is not None and not is_float32_on_cpu(owner):
+            self.forget()
         return self.upstream(*args, **kwargs)
 
+    def belongs_to(self, owner: Any) -> bool:
+        """Say whether this is the method of `owner`, and not of what that is a shallow copy of."""
+        return self._owner() is owner
+
     def upstream(self, *args: Any, **kwargs: Any) -> Any:
-        """Run upstream's method, with its `args` and `kwargs`."""
-        return self._upstream(self.owner, *args, **kwargs)
+        """Run the method of the owner's class, with its `args` and `kwargs`."""
+        return getattr(type(self.owner), self.method)(self.owner, *args, **kwargs)
 
     def forget(self) -> None:
         """Drop the packed weights; the next call packs them anew."""
@@ -127,31 +128,29 @@ class Swap:
         object or None
             None where the kernels cannot serve this module as it is now.
         """
-        state = _state(self.owner)
+        owner = self.owner
+        state = None if self._is_patched(owner) else state_of(owner, Swap)
         if state is None:
             return None
         if state != self._state:
-            self._weights = self.recipe.weights(self.owner)
+            self._weights = self.recipe.weights(owner)
             # Held, so that no later parameter gets an address that is remembered in the state.
-            self._held = [parameter.detach() for parameter in self.owner.parameters()]
+            self._held = [parameter.detach() for parameter in owner.parameters()]
             self._state = state
         return self._weights
+
+    def _is_patched(self, owner: Any) -> bool:
+        """Say whether the method of the class is not upstream's, or not the one that it was."""
+        function = getattr(type(owner), self.method)
+        return function is not self._upstream or not is_own(type(owner), self.method, function)
 
 
 def weights_of(part: Any) -> Any:
     """Return the weights of a `part` of a block, or None where its own call must run, for a hook say."""
-    if not isinstance(part, Module) or part.training or _hooked(part):
+    if not isinstance(part, Module) or part.training or hooked(part):
         return None
     swap = vars(part).get("forward")
     return swap.weights() if isinstance(swap, Swap) else None
-
-
-def idle(dropout: Any) -> bool:
-    """Say whether a dropout layer changes nothing and nobody listens to it."""
-    return isinstance(dropout, Module) and all(
-        not part.training and not _hooked(part) and _named(type(part)) in _DROPOUTS
-        for part in dropout.modules()
-    )
 
 
 def served(tensor: Any, mask: torch.Tensor | None = None) -> bool:
@@ -169,6 +168,7 @@ def _plain(tensor: Any) -> bool:
         and tensor.layout == torch.strided
         and tensor.ndim > 0
         and not (tensor.requires_grad and torch.is_grad_enabled())
+        and not has_tangent(tensor)
     )
 
 
@@ -179,47 +179,8 @@ def _upstreams_turn(owner: Any) -> bool:
         or torch.jit.is_tracing()
         or torch.compiler.is_compiling()
         or torch.is_autocast_enabled("cpu")
+        or torch._C._are_functorch_transforms_active()  # of torch.func: its tensors have no memory
     )
-
-
-def _state(module: Module) -> tuple | None:
-    """Return what changes when a parameter or a layer does; None where no kernel can serve the module."""
-    with_grad = torch.is_grad_enabled()
-    state: list[Any] = []
-    parts = [module]
-    while parts:
-        part = parts.pop()
-        if part is not module and (
-            _named(type(part)) not in _LAYERS or _hooked(part) or _swapped_by_others(part)
-        ):
-            return None
-        state.append(type(part))
-        for parameter in part._parameters.values():
-            if parameter is None:
-                continue
-            if (
-                parameter.dtype != torch.float32
-                or parameter.device.type != "cpu"
-                or (with_grad and parameter.requires_grad)
-                or parameter.is_inference()  # keeps no count of its changes
-            ):
-                return None
-            state.append((parameter.data_ptr(), parameter._version, parameter.shape, parameter.stride()))
-        parts.extend(child for child in part._modules.values() if child is not None)
-    return tuple(state)
-
-
-def _hooked(module: Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-def _swapped_by_others(module: Module) -> bool:
-    return not isinstance(vars(module).get("forward"), Swap | None)
-
-
-@functools.cache
-def _named(layer: type) -> tuple[str, str]:
-    return layer.__module__, layer.__qualname__
 
 
 @functools.cache

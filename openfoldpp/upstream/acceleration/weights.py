@@ -31,9 +31,11 @@ def attention_weights(norm: Module, attention: Module) -> AttentionWeights | Non
     Returns
     -------
     AttentionWeights or None
-        None for an attention without gates, which the kernels do not serve.
+        None for an attention without gates, or whose logits are not scaled by the channels of a head: the
+        kernels do not serve them.
     """
-    if attention.linear_g is None:
+    channels = attention.no_heads * attention.c_hidden
+    if attention.linear_g is None or attention.linear_q.weight.shape[0] != channels:
         return None
     return AttentionWeights(
         **_norm(norm),
@@ -115,11 +117,14 @@ def outer_product_mean_weights(module: Module) -> OuterProductMeanWeights:
     )
 
 
-def invariant_point_attention_weights(module: Module) -> InvariantPointAttentionWeights:
+def invariant_point_attention_weights(module: Module) -> InvariantPointAttentionWeights | None:
     """Return the weights of `module`, an ``InvariantPointAttention``.
 
-    The layers of the points are plain in 0.0.1, and in 2.x each inside a ``PointProjection``.
+    The layers of the points are plain in 0.0.1, and in 2.x each inside a ``PointProjection``. None where 2.x
+    has made it with ``is_multimer``, whose layers are others.
     """
+    if getattr(module, "is_multimer", False):
+        return None
     return InvariantPointAttentionWeights(
         **_linear("query", module.linear_q),
         **_linear("key_value", module.linear_kv),

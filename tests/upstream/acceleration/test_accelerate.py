@@ -3,7 +3,9 @@
 import copy
 import gc
 import pickle
+import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -75,9 +77,9 @@ def test_twice_equals_once(stack, inputs):
     with torch.no_grad():
         first = stack(**inputs)
         assert same(openfoldpp.accelerate(stack)(**inputs), first)
+    assert attributes(stack) == once
     acceleration.undo(stack)
     assert not any(isinstance(v, Swap) for part in stack.modules() for v in vars(part).values())
-    assert [list(part) for part in once] != [list(part) for part in attributes(stack)]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,41 @@ def test_a_copy_works_and_is_its_own(duplicate, stack, inputs):
         assert not same(changed, expected)
         assert same(stack(**inputs), expected)
         torch.testing.assert_close(changed[1], acceleration.undo(other)(**inputs)[1], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_shallow_copy_is_its_own_once_accelerated(transition, draw):
+    z = draw(5, 5, 12)
+    expected = openfoldpp.accelerate(transition)(z)
+    other = copy.copy(transition)
+    other._modules = copy.deepcopy(transition._modules)
+    other.linear_2.weight.mul_(0.5)
+    ours = openfoldpp.accelerate(other)(z)
+    assert not torch.allclose(ours, expected, atol=1e-3)
+    torch.testing.assert_close(ours, acceleration.undo(other)(z), rtol=1e-4, atol=1e-5)
+    assert torch.equal(transition(z), expected)
+
+
+@torch.no_grad()
+def test_a_shallow_copy_that_outlives_its_original_says_so(build, draw):
+    other = copy.copy(openfoldpp.accelerate(build("pair_transition", "PairTransition")))
+    with pytest.raises(ReferenceError, match=r"use copy\.deepcopy, or call openfoldpp\.accelerate"):
+        other(draw(5, 5, 12))
+    assert openfoldpp.accelerate(other)(draw(5, 5, 12)).shape == (5, 5, 12)
+
+
+def test_two_threads_get_what_one_gets(stack, inputs, draw):
+    given = [inputs, inputs | {"z": draw(13, 13, 12)}]
+    openfoldpp.accelerate(stack)
+
+    def work(number):
+        with torch.no_grad():
+            return [stack(**given[number]) for _ in range(5)]
+
+    with ThreadPoolExecutor(2) as pool:  # the first calls: both pack
+        found = list(pool.map(work, range(2)))
+    for results, (expected, *_) in zip(found, map(work, range(2)), strict=True):
+        assert all(same(result, expected) for result in results)
 
 
 def test_an_accelerated_model_is_freed_with_its_last_reference(stack):
@@ -158,9 +195,9 @@ def test_gradients_in_evaluation_are_upstreams_bit_for_bit(stack, inputs):
 
 def test_a_gradient_of_the_input_alone_is_upstreams(transition, draw):
     transition.requires_grad_(False)
-    grads = []
+    given, grads = draw(3, 3, 12), []
     for module in (copy.deepcopy(transition), openfoldpp.accelerate(transition)):
-        z = draw(1, 3, 12).new_ones(3, 3, 12).requires_grad_()
+        z = given.clone().requires_grad_()
         module(z).sum().backward()
         grads.append(z.grad)
     assert same(*grads)
@@ -252,12 +289,16 @@ def test_a_method_that_another_package_has_replaced_is_left(stack, transition, d
     assert "forward" in vars(part)
 
 
-def test_an_edited_openfold_is_left_to_itself(transition, monkeypatch):
+@pytest.mark.parametrize("how", ["edited", "unreadable"])
+def test_an_edited_openfold_is_left_to_itself(how, transition, monkeypatch):
     place = "openfold.model.pair_transition"
-    monkeypatch.setitem(releases._SHA256, place, ("0" * 64,))
+    if how == "edited":
+        monkeypatch.setitem(releases._SHA256, place, ("0" * 64,))
+    else:
+        monkeypatch.setattr(sys.modules[place], "__file__", "/no/archive.zip/pair_transition.py")
     releases._as_published.cache_clear()
     try:
-        with pytest.raises(InputError, match=f"{place} is not the file of a release"):
+        with pytest.raises(InputError, match=f"{place} is not the file of a release .take a checkout of one"):
             openfoldpp.accelerate(transition)
         assert "forward" not in vars(transition)
     finally:

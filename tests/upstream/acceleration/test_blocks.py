@@ -1,6 +1,7 @@
 """Blocks and stacks of upstream's: as exact, in place where that is allowed, and true to what is in them."""
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ BLOCKS = {
     ),
     "template stack": ("template", "TemplatePairStack", {"c_t": 12}),
 }  # fmt: skip
+STACKS = {"evoformer", "extra msa stack", "template stack"}
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_is_as_exact_as_upstream(name, in_place, mask_transition, make, assert_a
         assert_as_exact(one, other, truth, name)
     if not in_place:
         assert all(torch.equal(before[key], state[key]) for key in state)
-    elif "stack" not in name and name != "evoformer":
+    elif name not in STACKS:
         assert ours[-1].data_ptr() == state["z"].data_ptr()  # upstream's is another tensor
 
 
@@ -100,9 +102,12 @@ def test_offloading_is_served_in_place(name, make):
         accelerate(stack)
         expected = run(stack, copy.deepcopy(state), masks, inplace_safe=True, chunk_size=4)
         tensors = [state.pop("m"), state.pop("z")]
+        pointer = tensors[1].data_ptr()
         offloaded = stack._forward_offload(tensors, **masks, chunk_size=4)
     offloaded = offloaded if isinstance(offloaded, tuple) else (offloaded,)
     assert all(torch.equal(a, b) for a, b in zip(expected, offloaded, strict=True))
+    z = offloaded[1] if name == "evoformer" else offloaded[0]
+    assert z.data_ptr() == pointer
 
 
 def test_forty_eight_blocks_are_as_exact_as_upstream(make, assert_as_exact):
@@ -123,12 +128,13 @@ def test_the_tuner_takes_the_smallest_chunk_without_a_trial(make, monkeypatch):
     kind = type(stack.chunk_size_tuner)
     trials = []
     original = kind._determine_favorable_chunk_size
+    tuner = stack.chunk_size_tuner
+    accelerate(stack)
     monkeypatch.setattr(
         kind, "_determine_favorable_chunk_size", lambda *given: trials.append(1) or original(*given)
     )
-    tuner = stack.chunk_size_tuner
     with torch.no_grad():
-        expected = run(accelerate(stack), state, masks)
+        expected = run(stack, state, masks)
         tuned = run(stack, state, masks, chunk_size=4)
     assert not trials
     assert all(torch.equal(a, b) for a, b in zip(expected, tuned, strict=True))
@@ -144,19 +150,29 @@ def test_the_tuner_is_upstreams_where_upstreams_code_runs(make, environment):
     assert stack.chunk_size_tuner.cached_chunk_size > 4
 
 
-def test_scratch_memory_lives_for_one_run_of_a_stack(make, monkeypatch):
-    stack, state, masks = make("evoformer")
-    calls = []
-    kept = workspace.kept
+def test_scratch_memory_is_one_buffer_for_all_blocks_and_freed_after_them(make, monkeypatch):
+    stack, state, masks = make("evoformer", no_blocks=4)
+    buffers = []
+    allocate = workspace._allocate
 
-    def counted():
-        calls.append(1)
-        return kept()
+    def recorded(floats):
+        memory = allocate(floats)
+        buffers.append(weakref.ref(memory))
+        sizes.append(floats)
+        return memory
 
-    monkeypatch.setattr(workspace, "kept", counted)
+    sizes = []
+    monkeypatch.setattr(workspace, "_allocate", recorded)
     with torch.no_grad():
         run(accelerate(stack), state, masks)
-    assert calls == [1]
+    assert sizes
+    assert sizes == sorted(set(sizes))  # it only grows, and the blocks after the first find it large enough
+    one_block, state, masks = make("evoformer", no_blocks=1)
+    seen = len(sizes)
+    with torch.no_grad():
+        run(accelerate(one_block), state, masks)
+    assert sizes[:seen] == sizes[seen:]
+    assert not any(buffer() is not None for buffer in buffers)
 
 
 def test_a_hook_on_a_part_of_a_block_is_called(make, release):

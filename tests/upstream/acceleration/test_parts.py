@@ -187,3 +187,57 @@ def test_views_that_are_not_contiguous_are_served(call, assert_as_exact):
         upstreams = module(z, mask=mask)
         exact = copy.deepcopy(module).double()(z.double(), mask=mask.double())
         assert_as_exact(accelerate(module)(z, mask=mask), upstreams, exact)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda mask: mask.double(),
+        lambda mask: mask.bool(),
+        lambda mask: mask[:1],
+        lambda mask: mask[..., 0],
+        lambda mask: mask[..., :-1],
+    ],
+    ids=["float64", "bool", "one row", "a dimension less", "too short"],
+)
+@pytest.mark.parametrize("name", ["pair transition", "triangle multiplication, outgoing", "row attention"])
+def test_an_unusual_mask_is_upstreams_affair(name, change, call):
+    """Its result, whatever that is, or its error."""
+    module, run, x = call(name)
+    x.pair_mask, x.msa_mask = change(x.pair_mask), change(x.msa_mask)
+
+    def outcome(module):
+        with torch.no_grad():
+            try:
+                return run(module, x)
+            except (RuntimeError, IndexError) as error:
+                return str(error)
+
+    expected, ours = outcome(module), outcome(accelerate(module))
+    assert type(ours) is type(expected)
+    assert ours == expected if isinstance(ours, str) else torch.equal(ours, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["Rigid", "Rigid3Array"])
+@pytest.mark.parametrize("is_multimer", [True, False], ids=["multimer", "monomer"])
+def test_the_attention_of_both_models_is_upstreams_where_its_layout_or_frames_are_others(
+    is_multimer, kind, build, draw, release
+):
+    if release == "0.0.1":
+        pytest.skip("of 2.x alone")
+    module = build("structure_module", "InvariantPointAttention", is_multimer=is_multimer)
+    x = Inputs(draw)
+
+    def outcome(module):
+        try:
+            return module(x.s, x.z, x.frames(kind), x.seq_mask)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            return str(error)
+
+    expected, ours = outcome(module), outcome(accelerate(module))
+    assert type(ours) is type(expected)
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, expected) == (is_multimer or kind == "Rigid3Array")
+    else:
+        assert ours == expected
