@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from torch.nn import Module
 
 from openfoldpp.errors import InputError
-from openfoldpp.ops.dispatch import simd_level, threads
+from openfoldpp.ops.dispatch import settings, simd_level, threads
 from openfoldpp.upstream.acceleration import blocks, parts  # noqa: F401  (they fill RECIPES)
 from openfoldpp.upstream.acceleration.layers import definer, replaced
 from openfoldpp.upstream.acceleration.releases import edited
@@ -60,7 +60,9 @@ def accelerate(module: AnyModule) -> AnyModule:
     Raises
     ------
     InputError
-        Nothing in it is OpenFold's, or all of it has been edited or replaced.
+        Not a module, or nothing in it is OpenFold's, or all of it has been edited or replaced.
+    ConfigError
+        A setting in the environment cannot be used.
 
     Examples
     --------
@@ -73,6 +75,13 @@ def accelerate(module: AnyModule) -> AnyModule:
     ...     transition(torch.ones(3, 3, 8)).shape
     torch.Size([3, 3, 8])
     """
+    if not isinstance(module, Module):
+        given = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
+        raise InputError(
+            f"accelerate() was given {given}; expected a torch.nn.Module, such as a model of OpenFold's"
+        )
+    settings()
+    simd_level()
     for owner, method in _candidates(module):
         swap = vars(owner).get(method)
         if isinstance(swap, Swap) and swap.belongs_to(owner):

@@ -174,10 +174,10 @@ def _plain(tensor: Any) -> bool:
 
 def _upstreams_turn(owner: Any) -> bool:
     return (
-        settings().backend not in ("auto", "native")
+        torch.compiler.is_compiling()  # first: the compiler would warn of the cache of the settings
+        or settings().backend not in ("auto", "native")
         or getattr(owner, "training", False)
         or torch.jit.is_tracing()
-        or torch.compiler.is_compiling()
         or torch.is_autocast_enabled("cpu")
         or torch._C._are_functorch_transforms_active()  # of torch.func: its tensors have no memory
     )

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import openfoldpp
-from openfoldpp.errors import InputError
+from openfoldpp.errors import ConfigError, InputError
+from openfoldpp.ops import settings
 from openfoldpp.upstream import acceleration
 from openfoldpp.upstream.acceleration import releases
 from openfoldpp.upstream.acceleration.swap import Swap
@@ -308,6 +309,25 @@ def test_an_edited_openfold_is_left_to_itself(how, transition, monkeypatch):
 def test_what_is_not_openfolds_is_refused():
     with pytest.raises(InputError, match="no native kernel serves Linear: none of its modules"):
         openfoldpp.accelerate(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [(torch.nn.Linear, "the class Linear"), (None, "a NoneType"), ([], "a list")]
+)
+def test_what_is_no_module_is_refused(given, said):
+    with pytest.raises(InputError, match=f"was given {said}; expected a torch.nn.Module"):
+        openfoldpp.accelerate(given)
+
+
+def test_a_wrong_setting_is_said_at_once(transition, monkeypatch):
+    monkeypatch.setenv("OPENFOLDPP_BACKEND", "natve")
+    settings.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match="OPENFOLDPP_BACKEND=natve"):
+            openfoldpp.accelerate(transition)
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()
 
 
 @torch.no_grad()
