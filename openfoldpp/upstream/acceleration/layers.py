@@ -39,12 +39,12 @@ _NUMBERS = ("eps", "no_heads", "c_hidden")
 
 @functools.cache
 def named(kind: type) -> tuple[str, str]:
-    """Return the module and the qualified name of a class."""
+    """Return the module and the qualified name of the class `kind`."""
     return kind.__module__, kind.__qualname__
 
 
 def definer(kind: type, method: str) -> type | None:
-    """Return the class that a class has a `method` from, or None."""
+    """Return the class that the class `kind` has a `method` from, or None."""
     return next((cls for cls in kind.__mro__ if method in vars(cls)), None)
 
 
@@ -74,7 +74,7 @@ def replaced(kind: type) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def is_own(kind: type, method: str, function: Any) -> bool:
-    """Say whether the `function` that a class has as a `method` is the one that its statement defines.
+    """Say whether the `function` that the class `kind` has as a `method` is that of its ``class`` statement.
 
     It is asked of the function and not of the class alone, whose function can be replaced at any time.
     """
