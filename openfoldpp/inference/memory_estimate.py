@@ -32,8 +32,9 @@ _FLOAT = 4  # upstream's model computes in float32
 # The interpreter with torch, OpenFold and what they import; the weights, beside the file they came from.
 _RUNTIME_BYTES = GIB // 2
 _WEIGHTS_BYTES = 3 * GIB // 4
-# What the allocator keeps beyond the tensors, and tensors too small to be named; from the measurements.
-_SLACK, _SLACK_BYTES = 1.10, 64 << 20
+# What the allocator keeps beyond the tensors, and tensors too small to be named; from the measurements. The
+# constant covers glibc's holes: equal runs of the same model differ by up to 150 MB in their peak.
+_SLACK, _SLACK_BYTES = 1.10, 128 << 20
 # Triangle multiplication brings a chunk of its own.
 _MULTIPLICATION_CHUNK = 256
 

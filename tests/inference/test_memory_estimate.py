@@ -93,4 +93,4 @@ def test_the_measured_peak_is_at_most_the_estimate_and_near_it(flags, tmp_path):
     file = tmp_path / "memory.json"
     subprocess.run([*command, "--rows", "16", "64", "--json", file, *flags], check=True, capture_output=True)
     (result,) = json.loads(file.read_text())
-    assert 1 <= result["estimate_bytes"] / result["peak_bytes"] <= 1.35
+    assert 1 <= result["estimate_bytes"] / result["peak_bytes"] <= 1.4
