@@ -19,10 +19,12 @@ _PUBLIC = {
     "predict": "openfoldpp.inference.predict",
 }
 
-__all__ = ["CoordAdapter", "OpenFoldPPError", "Prediction", "accelerate", "predict"]
+__all__ = ["CoordAdapter", "OpenFoldPPError", "Prediction", "accelerate", "plm", "predict"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plm":
+        return importlib.import_module("openfoldpp.plm")
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

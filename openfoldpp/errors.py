@@ -62,6 +62,10 @@ class CheckpointError(UpstreamError):
     """A weights file cannot be read, or belongs to another preset."""
 
 
+class WeightsError(OpenFoldPPError):
+    """Weights of a language model, a projector or a head are missing, damaged, or another model's."""
+
+
 class SchemaError(OpenFoldPPError):
     """An output dictionary differs from the schema; the message lists every difference."""
 

@@ -57,10 +57,15 @@ def is_documented_elsewhere(holder, name, value):
     return inspect.isclass(holder) and any(hasattr(base, name) for base in holder.__mro__[1:-1])
 
 
+def is_protocol(thing):
+    """Whether a class is a protocol, which nobody makes an instance of."""
+    return getattr(thing, "_is_protocol", False)
+
+
 def parameters(thing):
     """Names that a caller may pass."""
     if inspect.isclass(thing):
-        if "__init__" not in vars(thing) or issubclass(thing, enum.Enum):
+        if "__init__" not in vars(thing) or issubclass(thing, enum.Enum) or is_protocol(thing):
             return []
         thing = thing.__init__
     if not inspect.isfunction(thing):

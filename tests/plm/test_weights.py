@@ -1,0 +1,59 @@
+import pickle
+
+import pytest
+import torch
+
+from openfoldpp.errors import InputError, WeightsError
+from openfoldpp.plm.weights import dtype_of, read_torch_file
+
+
+class Payload:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+def write(path, kind):
+    if kind == "payload":
+        torch.save({"model": Payload()}, path)
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps(Payload()))
+    elif kind == "truncated":
+        torch.save({"model": torch.zeros(1000)}, path)
+        path.write_bytes(path.read_bytes()[:-500])
+    elif kind == "pointer":
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    elif kind == "tensor":
+        torch.save(torch.zeros(3), path)
+    else:
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("payload", "cannot be read"),
+        ("pickle", "cannot be read"),
+        ("truncated", "cannot be read"),
+        ("pointer", "git lfs pull"),
+        ("tensor", "holds a Tensor"),
+        ("empty", "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_an_error_and_runs_no_code(kind, message, tmp_path, capsys):
+    path = tmp_path / "weights.pt"
+    write(path, kind)
+    with pytest.raises(WeightsError, match=message) as caught:
+        read_torch_file(path)
+    assert str(path) in str(caught.value)
+    assert "this must not run" not in capsys.readouterr().out
+
+
+def test_files_of_torch_before_1_6_are_read(tmp_path):
+    path = tmp_path / "old.pt"
+    torch.save({"model": torch.arange(3.0)}, path, _use_new_zipfile_serialization=False)
+    assert read_torch_file(path)["model"].tolist() == [0, 1, 2]
+
+
+def test_a_dtype_by_another_name_is_refused():
+    with pytest.raises(InputError, match="dtype 'half': expected one of float32, bfloat16, float16"):
+        dtype_of("half")
