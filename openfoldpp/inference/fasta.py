@@ -34,18 +34,25 @@ sequences have 100,000 letters at most, more than any machine predicts.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from openfoldpp.errors import InputError
+from openfoldpp.fasta import (
+    SUFFIXES,
+    TAG_RULES,
+    chain_sequences,
+    distinct_tags,
+    read_text,
+    require_header,
+    split_records,
+    tag_problem,
+)
 from openfoldpp.types import Chain, Target
 
-# What upstream's script looks for in its FASTA folder. A file that is named itself may end in anything.
-FASTA_SUFFIXES = (".fasta", ".fa")
 # What looks like FASTA to a reader and is passed over, as upstream does; she is told.
 _PASSED_OVER = (".faa", ".fas", ".fna", ".seq", ".txt", ".gz", ".zip", ".bz2", ".xz")
 
@@ -58,15 +65,7 @@ _MOST_LETTERS = 100_000
 # A file's name may be 255 bytes long; upstream adds preset, postfix and suffix to the tag.
 MAX_TAG_BYTES = 180
 
-# How a header becomes a tag: 0.0.1 takes the first word; 2.x takes what precedes the first character that
-# is not a letter, a digit or an underscore.
-TAG_RULES: dict[str, Callable[[str], str]] = {
-    "first_word": lambda header: header.split()[0],
-    "word_characters": lambda header: re.split(r"\W", header)[0],
-}
-
 _WHAT_TO_GIVE = "give a FASTA file or a folder of them (a sequence has letters alone, and ':' between chains)"
-_HOW_TO_WRITE = "write a line '>NAME' and the amino acid letters on the lines below it"
 
 
 class FastaInputs(NamedTuple):
@@ -157,7 +156,7 @@ def _fasta_files(paths: list[Path]) -> tuple[list[Path], list[str]]:
         if names is None:
             files.append(path)
             continue
-        found = [file for file in names if file.name.endswith(FASTA_SUFFIXES) and file.is_file()]
+        found = [file for file in names if file.name.endswith(SUFFIXES) and file.is_file()]
         passed_over = [file.name for file in names if _looks_like_fasta(file)]
         note = ""
         if passed_over:
@@ -165,7 +164,7 @@ def _fasta_files(paths: list[Path]) -> tuple[list[Path], list[str]]:
             note = f"{listed} passed over, as OpenFold does: rename to .fasta or unpack what is a target"
         if not found:
             raise InputError(
-                f"the folder {path} has no FASTA file: expected names ending in {' or '.join(FASTA_SUFFIXES)}"
+                f"the folder {path} has no FASTA file: expected names ending in {' or '.join(SUFFIXES)}"
                 + (f"; {note}" if note else "")
             )
         if note:
@@ -176,8 +175,8 @@ def _fasta_files(paths: list[Path]) -> tuple[list[Path], list[str]]:
 
 def _looks_like_fasta(file: Path) -> bool:
     name = file.name.casefold()
-    suffixes = (*FASTA_SUFFIXES, *_PASSED_OVER)
-    return name.endswith(suffixes) and not file.name.endswith(FASTA_SUFFIXES) and file.is_file()
+    suffixes = (*SUFFIXES, *_PASSED_OVER)
+    return name.endswith(suffixes) and not file.name.endswith(SUFFIXES) and file.is_file()
 
 
 def _shortened(text: str) -> str:
@@ -235,21 +234,18 @@ def read_target(path: str | os.PathLike[str], *, tag_rule: str = "first_word") -
         that cannot be part of a file's name. The message has file, record, line and column.
     """
     path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is not UTF-8 text; save the file as plain text, not compressed"
-        ) from error
-    records = _records(text, str(path))
-    _check_length((line for _, lines in records for _, line in lines), str(path))
-    tags = _record_tags([header for header, _ in records], TAG_RULES[tag_rule], str(path))
+    records = split_records(read_text(path), str(path))
+    for record in records:
+        require_header(record, str(path))
+    _check_length((line for record in records for _, line in record.lines), str(path))
+    headers = [record.header for record in records]
+    for header in headers:
+        _checked_tag(TAG_RULES[tag_rule](header), f"{path}, record '{header[:40]}'")
+    tags = distinct_tags(headers, tag_rule)
     chains = [
         chain
-        for tag, (_, lines) in zip(tags, records, strict=True)
-        for chain in _chains(tag, lines, f"{path}, record '{tag}'")
+        for tag, record in zip(tags, records, strict=True)
+        for chain in _chains(tag, record.lines, f"{path}, record '{tag}'")
     ]
     repeated = [tag for tag, count in Counter(chain.tag for chain in chains).items() if count > 1]
     if repeated:
@@ -303,91 +299,17 @@ def _checked_target(target: Target, where: str) -> Target:
     return target
 
 
-def _records(text: str, where: str) -> list[tuple[str, list[tuple[int, str]]]]:
-    """Return each record's header, and its lines with their numbers."""
-    records: list[tuple[str, list[tuple[int, str]]]] = []
-    text = re.sub(r">\s*\Z", "", text)  # upstream ignores it too
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
-        if line.startswith(">"):
-            header = line[1:].strip()
-            if not header:
-                raise InputError(f"{where}, line {number}: the '>' line has no name: {_HOW_TO_WRITE}")
-            records.append((header, []))
-        elif line.strip() and not records:
-            raise InputError(
-                f"{where}, line {number}: expected a line that begins with '>', found {line[:20]!r}; "
-                f"{_HOW_TO_WRITE}"
-            )
-        elif line.strip():
-            records[-1][1].append((number, line))
-    if not records:
-        state = "has no record" if text.strip() else "is empty"
-        raise InputError(f"{where}: the file {state}; {_HOW_TO_WRITE}")
-    return records
-
-
-def _record_tags(headers: list[str], rule: Callable[[str], str], where: str) -> list[str]:
-    tags = [_checked_tag(rule(header), f"{where}, record '{header[:40]}'") for header in headers]
-    counts = Counter(tags)
-    if len(counts) == len(tags):
-        return tags
-    places: dict[str, list[int]] = {}
-    for place, tag in enumerate(tags):
-        places.setdefault(tag, []).append(place)
-    result = list(tags)
-    for tag, same in places.items():
-        if len(same) == 1:
-            continue
-        words = [next(iter(re.findall(r"\w+", headers[place][len(tag) :])), "") for place in same]
-        differ = len(set(words)) == len(same) and "" not in words
-        for number, (place, word) in enumerate(zip(same, words, strict=True), start=1):
-            result[place] = f"{tag}_{word if differ else number}"
-    return result
-
-
 def _checked_tag(tag: str, where: str) -> str:
     """Return the tag if it can be the start of a file's name."""
-    if not tag:
-        raise InputError(f"{where}: the name is empty: begin it with a letter or a digit")
-    if tag.startswith((".", "-")) or not tag.isprintable() or re.search(r"[/\\\s]", tag):
-        raise InputError(
-            f"{where}: {tag!r} cannot name output files: use letters, digits, '_', '-' or '.', and begin "
-            "with a letter, a digit or '_'"
-        )
-    if len(tag.encode()) > MAX_TAG_BYTES:
-        raise InputError(
-            f"{where}: the target's name, its records' names joined by '-', is {len(tag.encode())} bytes "
-            f"long and {MAX_TAG_BYTES} fit into a file name: shorten the '>' lines"
-        )
+    problem = tag_problem(tag, MAX_TAG_BYTES, "the target's name, its records' names joined by '-',")
+    if problem is not None:
+        raise InputError(f"{where}: {problem}")
     return tag
 
 
 def _chains(tag: str, lines: list[tuple[int, str]], where: str) -> list[Chain]:
-    """Cut a record's lines into chains at colons, and check every letter."""
-    pieces: list[list[str]] = [[]]
-    for number, line in lines:
-        for column, letter in enumerate(line, start=1):
-            ended = pieces[-1][-1:] == ["*"]
-            if letter == ":":
-                pieces.append([])
-            elif letter.isascii() and letter.isalpha():
-                if ended:
-                    raise _letter_error("*", where, "before the end of the chain")
-                pieces[-1].append(letter.upper())
-            elif letter == "*" and not ended:
-                pieces[-1].append(letter)
-            elif not letter.isspace():
-                raise _letter_error(letter, where, f"at line {number}, column {column}")
-    sequences = ["".join(piece).removesuffix("*") for piece in pieces]
-    for number, sequence in enumerate(sequences, start=1):
-        if not sequence:
-            chain = f"chain {number} of {len(sequences)}" if len(sequences) > 1 else "the sequence"
-            raise InputError(f"{where}: {chain} is empty: write its amino acid letters, or remove it")
+    """Cut a record's lines into chains at colons, and name them."""
+    sequences = chain_sequences(lines, where)
     if len(sequences) == 1:
         return [Chain(tag, sequences[0])]
     return [Chain(f"{tag}_{number}", sequence) for number, sequence in enumerate(sequences, start=1)]
-
-
-def _letter_error(letter: str, where: str, position: str) -> InputError:
-    cure = "remove the gaps of the alignment" if letter in "-." else "use one-letter amino acid codes"
-    return InputError(f"{where}: {letter!r} {position} is not an amino acid: {cure}")
