@@ -33,12 +33,16 @@ class Settings:
         model of OpenFold's (a part, a dtype, a device) runs OpenFold's own code.
     memory_limit_gib : float or None
         ``OPENFOLDPP_MEMORY_LIMIT_GIB``: GiB that a prediction may use, instead of what is found to be free.
+    cache_dir : str or None
+        ``OPENFOLDPP_CACHE_DIR``: folder that keeps the embeddings of language models between runs. None: a
+        prediction keeps none.
     """
 
     num_threads: int | None = None
     simd: str | None = None
     backend: str = "auto"
     memory_limit_gib: float | None = None
+    cache_dir: str | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -107,4 +111,5 @@ _VARIABLES: dict[str, tuple[str, Callable]] = {
     "OPENFOLDPP_SIMD": ("simd", _one_of(SIMD_LEVELS)),
     "OPENFOLDPP_BACKEND": ("backend", _one_of(BACKENDS)),
     "OPENFOLDPP_MEMORY_LIMIT_GIB": ("memory_limit_gib", _positive_number),
+    "OPENFOLDPP_CACHE_DIR": ("cache_dir", str),
 }

@@ -84,6 +84,25 @@ class OutputPaths:
         return self.directory / f"{self.name}_{suffix}"
 
 
+class Features(dict):
+    """Raw features that a plugin has made of a target, with what is to be said of them.
+
+    As a mapping they have the values that upstream's data pipeline returns. A plain ``dict`` does as well.
+
+    Attributes
+    ----------
+    source : str
+        What made them, for the provenance: ``"sequence embedding by esm1b (...)"``.
+    notes : tuple of str
+        What the user should know though it is no error.
+    """
+
+    def __init__(self, values: Mapping, *, source: str, notes: tuple[str, ...] = ()):
+        super().__init__(values)
+        self.source = source
+        self.notes = tuple(notes)
+
+
 class Output(dict):
     """An OpenFold output dictionary that also says where its values come from.
 

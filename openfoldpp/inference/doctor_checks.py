@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import shutil
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from openfoldpp.config import Settings
@@ -139,7 +140,7 @@ def weights(installation: Installation | None, question: Question) -> Iterator[F
         cure = "--openfold_checkpoint_path FILE or --jax_param_path FILE names others"
         yield Finding("weights", NOTE, f"{text} ({_RESOURCES})", cure)
     yield from _antibody_weights()
-    yield from _language_model()
+    yield from _language_models()
 
 
 def _weights_file(file: Path) -> Finding:
@@ -204,24 +205,48 @@ def _antibody_weights() -> Iterator[Finding]:
         yield Finding("FlashABB", OK, text, facts={"source": source})
 
 
-def _language_model() -> Iterator[Finding]:
+def _language_models() -> Iterator[Finding]:
+    """Say which language models have their weights; the files are not read."""
     import torch
+
+    from openfoldpp import plm
 
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     missing = [name for name in _ESM_1B if not (folder / name).is_file()]
     facts = {"folder": str(folder), "missing": missing}
-    if missing:
+    if _ESM_1B[0] in missing:
         text = (
-            f"{missing[0]} is not in {folder}: a run of a SoloSeq preset with database flags downloads it; a "
-            "run without them needs precomputed embeddings"
+            f"{_ESM_1B[0]} is not in {folder}: SoloSeq presets read this language model's embedding; a run "
+            "with database flags downloads the file"
         )
         cure = (
-            "--use_precomputed_alignments DIR, with TAG/TAG.pt in it, as scripts/precompute_embeddings.py of "
-            "OpenFold 2 writes them"
+            "put the file of fair-esm there, or --plm_weights FILE (docs/plm.md); embeddings that were made "
+            "before: --use_precomputed_alignments DIR, with TAG/TAG.pt in it"
         )
         yield Finding("ESM-1b", NOTE, text, cure, facts)
     else:
-        yield Finding("ESM-1b", OK, f"in {folder}, for SoloSeq presets with database flags", facts=facts)
+        alone = " (OpenFold's own script, with database flags, downloads a second file)" if missing else ""
+        yield Finding("ESM-1b", OK, f"in {folder}, for SoloSeq presets{alone}", facts=facts)
+    others = [file for name in plm.names() if name != "esm1b" and (file := folder / f"{name}.pt").is_file()]
+    for file in others:
+        facts = {"path": str(file)}
+        yield Finding(file.stem, OK, f"in {folder}, for --plm {file.stem} with a projector", facts=facts)
+    yield _antibody_language_model()
+
+
+def _antibody_language_model() -> Finding:
+    from openfoldpp.plm.antiberty import PACKAGE
+
+    cure = "pip install 'openfoldpp[antiberty]'"
+    try:
+        version, files = metadata.version(PACKAGE), metadata.files(PACKAGE) or ()
+    except metadata.PackageNotFoundError:
+        return Finding("AntiBERTy", NOTE, "not installed: --plm antiberty cannot be used", cure)
+    facts = {"version": version}
+    if not any(file.name == "pytorch_model.bin" for file in files):
+        return Finding("AntiBERTy", NOTE, f"{PACKAGE} {version} comes without its weights", cure, facts)
+    text = f"{PACKAGE} {version}, with its weights: --plm antiberty with a projector"
+    return Finding("AntiBERTy", OK, text, facts=facts)
 
 
 def memory(installation: Installation | None, question: Question) -> Iterator[Finding]:

@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from openfoldpp.config import Settings
-from openfoldpp.errors import CheckpointError, InputError, OpenFoldNotFoundError, OpenFoldPPError
+from openfoldpp.errors import (
+    CheckpointError,
+    InputError,
+    OpenFoldNotFoundError,
+    OpenFoldPPError,
+    WeightsError,
+)
 from openfoldpp.files import explain_os_error, write_json, write_text
 from openfoldpp.inference import options as command_line
 from openfoldpp.inference.fasta import FastaInputs, unknown_residues_note
@@ -216,7 +222,7 @@ class Run:
                     self.results.append(result)
                     done += 1
                     self._tell(ProgressEvent("failed" if result.error else "done", done / total, target))
-        except CheckpointError as error:
+        except (CheckpointError, WeightsError) as error:
             if not done:
                 raise
             # Weights that cannot be read end the run; what earlier ones predicted is in place.
@@ -265,8 +271,8 @@ class Run:
 
         Raises
         ------
-        CheckpointError
-            The weights cannot be used, which is no matter of this target.
+        CheckpointError, WeightsError
+            The weights of the model or of a language model cannot be used, which is no matter of this target.
         """
         start = time.perf_counter()
         try:
@@ -276,7 +282,7 @@ class Run:
                     files = [self._write_out(pipeline, prediction)]
                 else:
                     files = self._write(pipeline, prediction, directory, seed, on_step)
-        except CheckpointError:
+        except (CheckpointError, WeightsError):
             raise
         except OpenFoldPPError as error:
             return TargetSummary(target.tag, error=_message(error))

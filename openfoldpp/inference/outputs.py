@@ -132,6 +132,7 @@ def provenance(prediction: Prediction, seed: int | None = None) -> dict:
         "target": prediction.target.tag,
         "preset": prediction.preset,
         "predicted_by": prediction.output.source,
+        **({"features_by": prediction.features_by} if prediction.features_by else {}),
         "written_by": f"openfoldpp {metadata.version('openfoldpp')}",
         "data_random_seed": seed,
         "chains": [{"id": i, "tag": chain.tag, "residues": len(chain.sequence)} for i, chain in chains],

@@ -173,7 +173,8 @@ class Pipeline:
             restore_generators(self._generators)
         on_step("features", 0.0)
         with timed(seconds, "features"):
-            raw = self.host.call("make_features", target=target, options=self.options)
+            raw = self.features_by_plugin(target)
+            made_by = getattr(raw, "source", None)
             if loaded is not None:
                 batch, raw = self._batch(raw, target)
             elif raw is None:
@@ -190,7 +191,14 @@ class Pipeline:
             raise self._no_predictor(target)
         else:
             output, protein = self._run_model(loaded, batch, raw, target, seconds, on_step)
-        return Prediction(target, self.options.config_preset, output, protein, seconds)
+        return Prediction(target, self.options.config_preset, output, protein, seconds, features_by=made_by)
+
+    def features_by_plugin(self, target: Target) -> dict[str, Any] | None:
+        """Return the features that a plugin makes of a `target`, or None; note what it says of them."""
+        features = self.host.call("make_features", target=target, options=self.options)
+        for text in getattr(features, "notes", ()):
+            self.note(f"target {target.tag!r}: {text}")
+        return features
 
     def plan_memory(self, target: Target) -> MemoryPlan:
         """Make sure that upstream's model has the memory that a `target` needs.

@@ -36,6 +36,8 @@ class Prediction:
         Files that upstream's own script has written for it, where that ran.
     relaxation_error : RelaxationError or None
         Why the script could not relax the structure.
+    features_by : str or None
+        What made the features, where a plugin did and says so.
     """
 
     target: Target
@@ -45,6 +47,7 @@ class Prediction:
     seconds: dict[str, float]
     staging: Staging | None = None
     relaxation_error: RelaxationError | None = None
+    features_by: str | None = None
 
     def __repr__(self) -> str:
         residues, sure = len(self.target.sequence), float(self.plddt.mean())

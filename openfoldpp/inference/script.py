@@ -32,6 +32,7 @@ from openfoldpp.upstream.alignments import check_alignments
 from openfoldpp.upstream.checkpoints import check_checkpoint_file
 from openfoldpp.upstream.compat.soloseq import ESM1B_MAX_RESIDUES
 from openfoldpp.upstream.databases import check_databases_of_2, searches_databases
+from openfoldpp.upstream.features import missing_template
 from openfoldpp.upstream.model import require_device, weights_files
 from openfoldpp.upstream.script import Hooks, KeptModel, ScriptResult, run_script
 
@@ -177,7 +178,7 @@ class ScriptPipeline(Pipeline):
         on_step("features", 0.0)
         start = time.perf_counter()
         with staging(target, self._staging_place) as folder:
-            features = self.host.call("make_features", target=target, options=options)
+            features = self.features_by_plugin(target)
             arguments = script_arguments(
                 options,
                 fasta_dir=folder.fasta_dir,
@@ -217,13 +218,14 @@ class ScriptPipeline(Pipeline):
                     seed=self.seed,
                 )
             except FileNotFoundError as error:
-                raise _missing_template(error, options) from error
+                raise missing_template(error, options) from error
             self._config = result.config
             seconds = dict(result.seconds)
             seconds["features"] = time.perf_counter() - start - sum(seconds.values())
             source = given[0].source if given else f"OpenFold {installation.version} {loaded.name}"
             said = given[0].provenance if given else None
             prediction = self._prediction(target, result, source, said, seconds)
+            prediction = replace(prediction, features_by=getattr(features, "source", None))
             yield replace(prediction, staging=folder, relaxation_error=result.relaxation_error)
 
     @property
@@ -262,7 +264,8 @@ class ScriptPipeline(Pipeline):
         if self._solo:
             raise InputError(
                 f"target {target.tag!r}: {preset} reads an embedding of each sequence, and there is none. "
-                "Make them with OpenFold's scripts/precompute_embeddings.py, and give their folder with "
+                "With --plugins openfoldpp it is made during the run (docs/plm.md). Or make them with "
+                "OpenFold's scripts/precompute_embeddings.py, and give their folder with "
                 "--use_precomputed_alignments DIR (DIR/TAG/TAG.pt)"
             )
         return folder.without_alignments(paired=multimer)
@@ -324,17 +327,6 @@ def _require_tags(target: Target) -> None:
                 f"target {target.tag!r}: OpenFold 2 would call the chain {chain.tag!r} {cut!r}: name it with "
                 "letters, digits and '_' alone"
             )
-
-
-def _missing_template(error: FileNotFoundError, options: Namespace) -> Exception:
-    """Say what upstream means by a file that is missing, where it is a template's."""
-    if str(error.filename or "").endswith(".cif"):
-        return InputError(
-            f"the alignments name a template whose file {error.filename} is missing: add it to "
-            f"{options.template_mmcif_dir}, remove the hit from the alignments (.hhr, hmm_output.sto), or "
-            "leave the folder out to predict without templates"
-        )
-    return error
 
 
 def _require_chains(target: Target, preset: str) -> None:

@@ -34,7 +34,9 @@ def openfoldpp_make_features(target: Target, options: Namespace) -> dict[str, An
     """Make the target's features instead of alignments and templates; the first result that is not None wins.
 
     The dictionary has the keys, shapes and dtypes of upstream's data pipeline, at least those of
-    ``make_sequence_features``. Without a checkpoint, this is also where a predictor refuses a target.
+    ``make_sequence_features``. As :class:`openfoldpp.types.Features` it also says what made them, for the
+    provenance, and what the user should know. Without a checkpoint, this is also where a predictor refuses a
+    target.
     """
 
 

@@ -115,6 +115,40 @@ def check_alignments(folder: str | Path, target: Target, preset: str) -> tuple[s
     return tuple(notes)
 
 
+def template_hits(folder: str | Path, chain: Chain) -> list[Path]:
+    """Return the files of a chain's folder that hold hits of a template search; no other file is read.
+
+    Parameters
+    ----------
+    folder : path-like
+        What ``--use_precomputed_alignments`` names.
+    chain : Chain
+        The chain.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Those ending in ``.hhr``, and ``hmm_output.sto``, which OpenFold 2 reads too.
+
+    Raises
+    ------
+    InputError
+        There is no folder for the chain, or a file is damaged.
+    """
+    own = Path(folder) / chain.tag
+    if not own.is_dir():
+        raise _no_folder(Path(folder), chain)
+    shown = sorted(file for file in own.iterdir() if file.is_file() and not file.name.startswith("."))
+    for file in (file for file in shown if file.suffix == ".hhr"):
+        _check_hits(file)
+    return [file for file in shown if file.suffix == ".hhr" or file.name == _TEMPLATE_HITS]
+
+
+def has_embedding(folder: str | Path, chain: Chain) -> bool:
+    """Say whether the `folder` of alignments has an embedding (``.pt``) in that of a `chain`."""
+    return any((Path(folder) / chain.tag).glob("*.pt"))
+
+
 def _is_read(file: Path, solo: bool, pairs: bool) -> bool:
     """Say whether upstream opens a file of a chain's folder."""
     if file.suffix == ".hhr" or file.name == _TEMPLATE_HITS:

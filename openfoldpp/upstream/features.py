@@ -20,6 +20,9 @@ from openfoldpp.upstream.databases import (
     searches_databases,
 )
 
+#: The release that has no script, whose steps are done here.
+RELEASE = "0.0.1"
+
 
 def raw_features(
     target: Target, options: Namespace, config, *, note: Callable[[str], None] = lambda text: None
@@ -55,7 +58,7 @@ def raw_features(
     """
     from openfold.data import data_pipeline
 
-    processor = data_pipeline.DataPipeline(template_featurizer=_template_featurizer(options, config))
+    processor = data_pipeline.DataPipeline(template_featurizer=template_featurizer(options, config, RELEASE))
     with TemporaryDirectory(prefix="openfoldpp-") as scratch:
         folder = _alignment_folder(target, options, Path(scratch), note)
         fasta = Path(scratch) / "target.fasta"
@@ -69,15 +72,47 @@ def raw_features(
         )
 
 
-def _template_featurizer(options: Namespace, config):
-    """Make upstream's featurizer, or None, with which upstream makes empty template features."""
+def template_featurizer(options: Namespace, config: Any, version: str) -> Any:
+    """Make the featurizer of templates that upstream's script would make for a preset of one chain.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Upstream's options.
+    config : ml_collections.ConfigDict
+        The model's configuration.
+    version : str
+        The OpenFold release.
+
+    Returns
+    -------
+    openfold.data.templates.TemplateHitFeaturizer or None
+        None where there is no template folder: upstream then makes empty template features.
+
+    Raises
+    ------
+    InputError
+        One of its files cannot be read.
+    """
     if options.template_mmcif_dir is None:
         return None
     from openfold.data import templates
 
     folder = Path(options.template_mmcif_dir)
+    if getattr(options, "use_custom_template", False):
+        # The script's own values for what every file of the folder is taken by.
+        return templates.CustomHitFeaturizer(
+            mmcif_dir=str(folder),
+            max_template_date="9999-12-31",
+            max_hits=-1,
+            kalign_binary_path=options.kalign_binary_path,
+        )
+    if version.startswith("2."):
+        featurizer = templates.HhsearchHitFeaturizer
+    else:
+        featurizer = _refusing_featurizer(templates.TemplateHitFeaturizer)
     try:
-        return _refusing_featurizer(templates.TemplateHitFeaturizer)(
+        return featurizer(
             mmcif_dir=str(folder),
             max_template_date=options.max_template_date,
             max_hits=config.data.predict.max_templates,
@@ -90,6 +125,30 @@ def _template_featurizer(options: Namespace, config):
             f"--release_dates_path {options.release_dates_path} or --obsolete_pdbs_path "
             f"{options.obsolete_pdbs_path} cannot be read: {type(error).__name__}: {error}"
         ) from error
+
+
+def missing_template(error: FileNotFoundError, options: Namespace) -> Exception:
+    """Say what upstream means by a file that is missing, where it is a template's.
+
+    Parameters
+    ----------
+    error : FileNotFoundError
+        What upstream raised.
+    options : argparse.Namespace
+        With the template folder.
+
+    Returns
+    -------
+    Exception
+        An :class:`InputError`, or the error itself where it is about another file.
+    """
+    if not str(error.filename or "").endswith(".cif"):
+        return error
+    return InputError(
+        f"the alignments name a template whose file {error.filename} is missing: add it to "
+        f"{options.template_mmcif_dir}, remove the hit from the alignments (.hhr, hmm_output.sto), or "
+        "leave the folder out to predict without templates"
+    )
 
 
 def _refusing_featurizer(base: type) -> type:

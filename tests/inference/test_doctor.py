@@ -128,6 +128,18 @@ def test_the_language_model_is_looked_for_where_torch_keeps_it(tmp_path, monkeyp
     assert by_name(checks.weights(None, Question()))["ESM-1b"].level == OK
 
 
+def test_other_language_models_are_found_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    found = by_name(checks.weights(None, Question()))
+    assert found["AntiBERTy"].level == OK
+    assert "esm2_t6_8M_UR50D" not in found
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "hub/checkpoints/esm2_t6_8M_UR50D.pt").touch()
+    assert "--plm esm2_t6_8M_UR50D" in by_name(checks.weights(None, Question()))["esm2_t6_8M_UR50D"].text
+    monkeypatch.setattr(checks.metadata, "files", lambda package: [])
+    assert by_name(checks.weights(None, Question()))["AntiBERTy"].level == NOTE
+
+
 def test_memory_is_held_against_the_longest_chain(monkeypatch):
     monkeypatch.setenv(LIMIT, "16")
     found = by_name(checks.memory(activate(), Question(preset="model_1_ptm")))

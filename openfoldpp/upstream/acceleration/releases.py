@@ -12,6 +12,10 @@ from pathlib import Path
 
 # SHA-256 of each module's file: 0.0.1 first, then 2.0.0 to 2.2.0, where they differ.
 _SHA256 = {
+    "openfold.model.embedders": (
+        "0a3334bbbb24c513b462ac7d413145903da8762cc9458601901e83c5d07ca709",
+        "ed82c2b38e37eb3377867297c7ca430c02d43f0f6826c4032822e3beee9a060e",
+    ),
     "openfold.model.evoformer": (
         "c288ee260c9ec490418bfa84073069dc3cf30b6debf190a7a4025fdc1df452ff",
         "e090b4b7de50852d112621482b06d39c355e2f1e45892e68d2207c91b4cb9aed",
