@@ -1,0 +1,151 @@
+"""``openfoldpp train``: the recipes that make the models which come with openfoldpp."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Train the small models that openfoldpp uses.", no_args_is_help=True)
+
+
+class Precision(enum.StrEnum):
+    """In which matrix products are computed."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+@app.callback()
+def train() -> None:
+    """Train the small models that openfoldpp uses."""
+
+
+@app.command("plm-lite")
+def plm_lite(
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for model, log and checkpoint. Where there is a checkpoint, the run goes on.",
+            show_default=False,
+        ),
+    ],
+    teacher: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Whom to learn from: antiberty, esm1b, esm2_t33_650M_UR50D..."),
+    ] = "antiberty",
+    teacher_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its weights; by default those of its package or cache."),
+    ] = None,
+    keep_every: Annotated[
+        int, typer.Option(metavar="N", help="Keep every N-th block of the teacher, counted from its last.")
+    ] = 2,
+    width: Annotated[
+        int | None,
+        typer.Option(metavar="W", help="Channels within the student's blocks; by default the teacher's."),
+    ] = None,
+    sequences: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FASTA",
+            help="Sequences to learn from; by default human antibodies are generated (this needs the package "
+            "olga).",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = 3000,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Residues in each update, about.")] = 1035,
+    learning_rate: Annotated[float, typer.Option(help="The highest, after the warm-up.")] = 7e-4,
+    round_from: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="From this part of the steps on, learn with 4-bit weights; 1: never."
+        ),
+    ] = 0.7,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    dtype: Annotated[
+        Precision, typer.Option(help="In which matrix products are computed.")
+    ] = Precision.FLOAT32,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="checkpoint.pt of another run, to train its model further; give another --seed.",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
+) -> None:
+    """Distil a protein language model into a few of its blocks, and store them in 4 bits.
+
+    The model plm_lite, which embeds antibody variable domains, was made with it. The result is
+    DIR/plm_lite.safetensors; use it with --plm plm_lite --plm_weights DIR/plm_lite.safetensors.
+    """
+    from openfoldpp.errors import OpenFoldPPError
+    from openfoldpp.training.plm_lite import Settings, train
+
+    settings = Settings(
+        teacher=teacher,
+        keep_every=keep_every,
+        width=width,
+        steps=steps,
+        batch_tokens=batch_tokens,
+        seed=seed,
+        learning_rate=learning_rate,
+        round_from=round_from,
+        weights=str(teacher_weights) if teacher_weights else None,
+        sequences=str(sequences) if sequences else None,
+        dtype=dtype.value,
+        start_from=str(start_from) if start_from else None,
+    )
+    try:
+        path = train(settings, out, checkpoint_every=checkpoint_every, say=typer.echo)
+    except (OpenFoldPPError, OSError) as error:
+        typer.echo(f"openfoldpp train plm-lite: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command("cheap-head")
+def cheap_head(
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for head, log, checkpoint and the modelled antibodies. Where there is a checkpoint, "
+            "the run goes on.",
+            show_default=False,
+        ),
+    ],
+    plm_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of plm_lite; by default those that come with openfoldpp."),
+    ] = None,
+    fvs: Annotated[
+        int,
+        typer.Option(min=2, help="Antibody Fvs to learn from; they are generated, and modelled by FlashABB."),
+    ] = 600,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = 3000,
+    pairs: Annotated[int, typer.Option(min=4, help="Pairs of windows in each update.")] = 2048,
+    learning_rate: Annotated[float, typer.Option(help="The highest, after the warm-up.")] = 4e-3,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+) -> None:
+    """Train the head that tells from the sequence how alike two backbone fragments are.
+
+    CheapHead, by which motifs are looked up, was made with it: windows of ten residues become vectors, and the
+    distance of two vectors estimates the RMSD of their backbones. Needs the packages olga and flash-abb. The
+    result is DIR/cheap_head.safetensors.
+    """
+    from openfoldpp.errors import OpenFoldPPError
+    from openfoldpp.training.cheap_head import Settings, train
+
+    settings = Settings(fvs=fvs, steps=steps, pairs=pairs, learning_rate=learning_rate, seed=seed)
+    try:
+        path = train(settings, out, weights=plm_weights, checkpoint_every=checkpoint_every, say=typer.echo)
+    except (OpenFoldPPError, OSError) as error:
+        typer.echo(f"openfoldpp train cheap-head: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{path}: {path.stat().st_size / 1e3:.0f} kB")

@@ -1,0 +1,1 @@
+"""Training recipes: one readable loop each, and the data that they train on."""
