@@ -17,10 +17,12 @@ def test_every_variable_is_read():
             "OPENFOLDPP_NUM_THREADS": "3",
             "OPENFOLDPP_SIMD": "scalar",
             "OPENFOLDPP_BACKEND": "torch",
+            "OPENFOLDPP_MEMORY_LIMIT_GIB": "1.5",
+            "OPENFOLDPP_CACHE_DIR": "/somewhere",
             "HOME": "/nowhere",
         }
     )
-    assert settings == Settings(3, "scalar", "torch")
+    assert settings == Settings(3, "scalar", "torch", 1.5, "/somewhere")
 
 
 def test_an_empty_variable_is_unset():

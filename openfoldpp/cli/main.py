@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from openfoldpp.cli.doctor import doctor
+from openfoldpp.cli.embed import embed
 from openfoldpp.cli.export import export
 from openfoldpp.cli.install_openfold import install_openfold
 from openfoldpp.cli.plugins import plugins
 from openfoldpp.cli.predict import predict
+from openfoldpp.cli.quantize import quantize
 from openfoldpp.cli.schema import app as schema
+from openfoldpp.cli.train import app as train
 
 app = typer.Typer(
     name="openfoldpp",
@@ -45,5 +48,8 @@ app.command(
 app.command()(plugins)
 app.command()(doctor)
 app.command()(export)
+app.command()(embed)
+app.command()(quantize)
 app.command()(install_openfold)
+app.add_typer(train, name="train")
 app.add_typer(schema, name="schema")

@@ -135,9 +135,9 @@ def cheap_head(
 ) -> None:
     """Train the head that tells from the sequence how alike two backbone fragments are.
 
-    CheapHead, by which motifs are looked up, was made with it: windows of ten residues become vectors, and the
-    distance of two vectors estimates the RMSD of their backbones. Needs the packages olga and flash-abb. The
-    result is DIR/cheap_head.safetensors.
+    CheapHead, by which motifs are looked up, was made with it: windows of ten residues become vectors, and
+    the distance of two vectors estimates the RMSD of their backbones. Needs the packages olga and flash-abb.
+    The result is DIR/cheap_head.safetensors.
     """
     from openfoldpp.errors import OpenFoldPPError
     from openfoldpp.training.cheap_head import Settings, train

@@ -74,4 +74,8 @@ def load(
     path = Path(weights).expanduser() if weights is not None else None
     if path is not None and not path.exists():
         raise WeightsError(f"{name}: weights {path}: there is no such file or folder; correct the path")
+    from openfoldpp.plm.quantization import is_quantised, load_quantised
+
+    if path is not None and is_quantised(path):
+        return load_quantised(path, name, layer=layer, dtype=dtype, device=device)
     return found[0].load()(name, weights=path, layer=layer, dtype=dtype, device=device)

@@ -15,7 +15,17 @@ def run():
 
 def test_help_names_every_command(run):
     text = run("--help").output
-    commands = ("predict", "plugins", "install-openfold", "schema", "export", "doctor")
+    commands = (
+        "predict",
+        "plugins",
+        "install-openfold",
+        "schema",
+        "export",
+        "doctor",
+        "embed",
+        "quantize",
+        "train",
+    )
     assert all(name in text for name in commands)
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from openfoldpp.cli.main import app
 from openfoldpp.config import Settings
 from openfoldpp.inference import options
+from openfoldpp.plm.__main__ import main as embed_one
 from openfoldpp.upstream.locate import HOME_VARIABLE
 
 REPOSITORY = Path(__file__).parents[2]
@@ -59,6 +60,10 @@ def test_python_parses_and_names_what_exists(code):
     assert all(hasattr(openfoldpp.Prediction, name) for name in names)
 
 
+COMMAND_LINES = (
+    *("doctor", "export", "schema show", "schema check", "schema diff"),
+    *("embed", "quantize", "train plm-lite", "train cheap-head"),
+)
 # Of git, in the line that clones OpenFold.
 OTHER_PROGRAMS = {"--branch"}
 
@@ -73,12 +78,16 @@ def test_every_flag_exists(capsys):
     known = capsys.readouterr().out
     with pytest.raises(SystemExit):
         options.parse(["--help"], program="openfoldpp predict", targets=True)
-    known += capsys.readouterr().out + (REPOSITORY / "benchmarks/fv_accuracy.py").read_text()
-    for command in (["doctor"], ["export"], ["schema", "show"], ["schema", "check"], ["schema", "diff"]):
-        known += click_help(command)
-    docs = "".join(
-        (REPOSITORY / "docs" / name).read_text() for name in ("openfold2.md", "input.md", "readers.md")
-    )
+    known += capsys.readouterr().out
+    for benchmark in ("fv_accuracy", "plm", "plm_quantized"):
+        known += (REPOSITORY / "benchmarks" / f"{benchmark}.py").read_text()
+    with pytest.raises(SystemExit):
+        embed_one(["--help"])
+    known += capsys.readouterr().out
+    for command in COMMAND_LINES:
+        known += click_help(command.split())
+    pages = ("openfold2", "input", "readers", "plm", "embed", "quantize")
+    docs = "".join((REPOSITORY / "docs" / f"{name}.md").read_text() for name in pages)
     flags = set(re.findall(r"(?<![\w-])--\w+", README + docs)) - OTHER_PROGRAMS
     assert flags
     assert {flag for flag in flags if flag not in known} == set()
