@@ -158,7 +158,9 @@ class LanguageModel:
         """
         encoded = [torch.tensor(self.alphabet.encode(sequence)) for sequence in sequences]
         cut = [windows(i, len(sequence), self.max_residues) for i, sequence in enumerate(sequences)]
-        self._warn_of_windows(sequences, cut)
+        note = windows_note(self.name, self.max_residues, list(map(len, sequences)))
+        if note is not None:
+            warnings.warn(note, LongSequenceWarning, stacklevel=2)
         waiting: dict[int, list[tuple[Window, Tensor]]] = {}
         for batch in batches([window for found in cut for window in found], batch_tokens):
             for window, embedding in zip(batch, self._run(batch, encoded), strict=True):
@@ -180,13 +182,29 @@ class LanguageModel:
         # Copies: a view would keep the whole batch in memory.
         return [piece[1:-1].clone() for piece in hidden.split(lengths)]
 
-    def _warn_of_windows(self, sequences: Sequence[str], cut: list[list[Window]]) -> None:
-        longer = [len(sequence) for sequence, found in zip(sequences, cut, strict=True) if len(found) > 1]
-        if longer:
-            which = "a sequence is" if len(longer) == 1 else f"{len(longer)} sequences are"
-            warnings.warn(
-                f"{which} longer than the {self.max_residues:,} residues that {self.name} takes at once (up "
-                f"to {max(longer):,}): embedded in windows that overlap by a quarter, and blended",
-                LongSequenceWarning,
-                stacklevel=3,
-            )
+
+def windows_note(name: str, limit: int | None, lengths: Sequence[int]) -> str | None:
+    """Say which sequences are embedded in windows.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    limit : int or None
+        The longest sequence that it takes at once.
+    lengths : sequence of int
+        Residues of the sequences.
+
+    Returns
+    -------
+    str or None
+        A line for the user; None where each is embedded whole.
+    """
+    longer = [length for length in lengths if limit is not None and length > limit]
+    if not longer:
+        return None
+    which = "a sequence is" if len(longer) == 1 else f"{len(longer)} sequences are"
+    return (
+        f"{which} longer than the {limit:,} residues that {name} takes at once (up to {max(longer):,}): "
+        "embedded in windows that overlap by a quarter, and blended"
+    )

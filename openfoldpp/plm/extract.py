@@ -19,7 +19,13 @@ import torch
 from torch import Tensor
 
 from openfoldpp.errors import InputError, OpenFoldPPError, WeightsError
-from openfoldpp.plm.embedder import BATCH_TOKENS, Embedder, LanguageModel, LongSequenceWarning
+from openfoldpp.plm.embedder import (
+    BATCH_TOKENS,
+    Embedder,
+    LanguageModel,
+    LongSequenceWarning,
+    windows_note,
+)
 from openfoldpp.plm.extract_fasta import Record
 from openfoldpp.plm.extract_folder import MANIFEST, EmbeddingFolder
 from openfoldpp.plm.extract_shards import ShardLayout
@@ -236,7 +242,9 @@ class _Run:
         """Embed the sequences, and write each for all of its tags."""
         report = self.report
         sequences = sorted(waiting, key=len, reverse=True)
-        self._note_windows(sequences, embedder)
+        note = windows_note(embedder.name, embedder.max_residues, list(map(len, sequences)))
+        if note is not None:
+            self.note(note)
         total = sum(map(len, sequences))
         start = time.perf_counter()
 
@@ -283,16 +291,6 @@ class _Run:
 
     def _fail(self, tag: str, reason: str) -> None:
         self.report.failures.append(f"record '{tag}': {reason}")
-
-    def _note_windows(self, sequences: list[str], embedder: Embedder) -> None:
-        limit = embedder.max_residues
-        longer = [] if limit is None else [len(sequence) for sequence in sequences if len(sequence) > limit]
-        if longer:
-            which = "a sequence is" if len(longer) == 1 else f"{len(longer)} sequences are"
-            self.note(
-                f"{which} longer than the {limit:,} residues that {embedder.name} takes at once (up to "
-                f"{max(longer):,}): embedded in windows that overlap by a quarter, and blended"
-            )
 
 
 class _Writing:
