@@ -1,11 +1,9 @@
-import dataclasses
-
 import pytest
 import torch
 
 from openfoldpp import plm
 from openfoldpp.errors import InputError
-from openfoldpp.plm.quantization import load_quantised, quantise, save
+from openfoldpp.plm.quantization import Description, load_quantised, quantise, save
 from openfoldpp.plm.quantization.layerwise import smoothing_divisors
 from openfoldpp.plm.quantization.report import compare
 from openfoldpp.plm.quantization.sequences import sequence_set
@@ -87,20 +85,25 @@ def test_half_precision_is_refused(model, calibration):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("bits", "least"), [(8, 0.9995), (4, 0.985)])
-def test_antiberty_reaches_its_figures_on_other_sequences(description, tmp_path, bits, least):
+def test_antiberty_reaches_its_figures_on_other_sequences(tmp_path, bits, least):
     antiberty = plm.load("antiberty")
     shipped = sequence_set(antiberty.alphabet)
     expected = antiberty.embed(shipped.held_out)
     tokens = [torch.tensor(antiberty.alphabet.encode(sequence)) for sequence in shipped.calibration]
     means = {}
     for method in ("gptq", "nearest"):
-        found = dataclasses.replace(
-            description(bits, method),
+        description = Description(
             model=antiberty.name,
+            bits=bits,
+            method=method,
             architecture=antiberty.encoder.architecture,
             alphabet=antiberty.alphabet,
+            max_residues=antiberty.max_residues,
+            source=antiberty.fingerprint,
+            calibration="shipped",
         )
-        save(tmp_path / method, quantise(antiberty.encoder, tokens, bits, method=method), found)
+        tensors = quantise(antiberty.encoder, tokens, bits, method=method)
+        save(tmp_path / method, tensors, description)
         quantised = load_quantised(tmp_path / method, antiberty.name)
         means[method] = compare(quantised, shipped.held_out, expected).mean
     assert means["gptq"] > max(least, means["nearest"])
