@@ -65,7 +65,7 @@ def quantize(
     """Make a smaller copy of a language model, and say how close its embeddings are.
 
     Use the copy wherever the model is used: --plm NAME --plm_weights F. It needs no original weights.
-    AntiBERTy takes a minute, ESM-2 650M about a quarter of an hour.
+    AntiBERTy takes a minute; the time grows with the size of the model.
     """
     from openfoldpp.errors import OpenFoldPPError
     from openfoldpp.files import explain_os_error
