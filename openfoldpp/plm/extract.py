@@ -30,6 +30,7 @@ from openfoldpp.plm.extract_fasta import Record
 from openfoldpp.plm.extract_folder import MANIFEST, EmbeddingFolder
 from openfoldpp.plm.extract_shards import ShardLayout
 from openfoldpp.plm.layouts import Layout, SoloSeqLayout, TokensLayout
+from openfoldpp.upstream.model import is_out_of_memory
 
 LAYOUTS: dict[str, Callable[[Path, Embedder], Layout]] = {
     "tokens": TokensLayout,
@@ -346,7 +347,7 @@ def _embed_each(
         for number, embedding in embedder.embed_each(sequences, **options):
             yield left.pop(number), embedding
     except (OpenFoldPPError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, OpenFoldPPError) and not _is_lack_of_memory(error):
+        if not isinstance(error, OpenFoldPPError) and not is_out_of_memory(error):
             raise
         rest = list(left.values())
         if len(rest) == 1:
@@ -355,11 +356,6 @@ def _embed_each(
             # Halves of halves find the one that cannot be embedded.
             yield from _embed_each(embedder, rest[: len(rest) // 2], options)
             yield from _embed_each(embedder, rest[len(rest) // 2 :], options)
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    # torch's allocator of the CPU raises a plain RuntimeError.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _converted(found: Tensor | Exception, dtype: torch.dtype) -> Tensor:

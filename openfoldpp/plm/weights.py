@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from openfoldpp.errors import InputError, WeightsError
+from openfoldpp.upstream.model import is_out_of_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -54,6 +55,8 @@ def read_torch_file(path: Path) -> Mapping[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged or foreign file raises nearly anything
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:160]
         raise WeightsError(
             f"weights {path}: cannot be read ({type(error).__name__}: {reason}). Download it again, or name "

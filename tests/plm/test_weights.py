@@ -57,3 +57,15 @@ def test_files_of_torch_before_1_6_are_read(tmp_path):
 def test_a_dtype_by_another_name_is_refused():
     with pytest.raises(InputError, match="dtype 'half': expected one of float32, bfloat16, float16"):
         dtype_of("half")
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pt"
+    torch.save({"model": torch.zeros(3)}, path)
+
+    def no_memory(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", no_memory)
+    with pytest.raises(MemoryError):
+        read_torch_file(path)
