@@ -12,11 +12,14 @@ namespace py = pybind11;
 void bind_softmax(py::module_& m);
 void bind_coords(py::module_& m);
 void bind_attention(py::module_& m);
+void bind_compositor(py::module_& m);
 void bind_invariant_point_attention(py::module_& m);
 void bind_outer_product_mean(py::module_& m);
+void bind_simplicial_attention(py::module_& m);
 void bind_transition(py::module_& m);
 void bind_triangle_multiplication(py::module_& m);
 void bind_cuda(py::module_& m);
+void bind_cuda_compositor(py::module_& m);
 
 PYBIND11_MODULE(_native, m) {
     m.doc() = "Native CPU kernels of openfoldpp.";
@@ -36,11 +39,14 @@ PYBIND11_MODULE(_native, m) {
     bind_softmax(m);
     bind_coords(m);
     bind_attention(m);
+    bind_compositor(m);
     bind_invariant_point_attention(m);
     bind_outer_product_mean(m);
+    bind_simplicial_attention(m);
     bind_transition(m);
     bind_triangle_multiplication(m);
 #if OPENFOLDPP_CUDA
     bind_cuda(m);
+    bind_cuda_compositor(m);
 #endif
 }

@@ -2,8 +2,10 @@
 #pragma once
 
 #include "attention_kernels.h"
+#include "linear_kernels.h"
 #include "outer_product_kernels.h"
 #include "point_attention_kernels.h"
+#include "simplicial_kernels.h"
 #include "softmax_kernels.h"
 #include "transition_kernels.h"
 #include "triangle_kernels.h"
@@ -19,6 +21,8 @@ struct Kernels {
     TriangleKernels triangle;
     PointAttentionKernels point_attention;
     OuterProductKernels outer_product;
+    SimplicialKernels simplicial;
+    LinearKernels linear;
 };
 
 extern const Kernels kernels_scalar;

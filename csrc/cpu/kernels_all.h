@@ -6,8 +6,11 @@
 
 #include "attention_rows.h"
 #include "kernels.h"
+#include "linear_rows.h"
 #include "outer_product_rows.h"
 #include "point_attention_rows.h"
+#include "simplicial_backward_rows.h"
+#include "simplicial_rows.h"
 #include "softmax_rows.h"
 #include "transition_rows.h"
 #include "triangle_rows.h"
@@ -26,6 +29,9 @@ constexpr Kernels kAllKernels = {
     {point_projected_floats, point_project_scratch, point_project, point_attend_scratch, point_attend},
     {outer_product_left_floats, outer_product_right_floats, outer_product_project_scratch, outer_product_project,
      outer_product_items, outer_product_scratch, outer_product_products},
+    {kTileRows, simplicial_pack, simplicial_forward_scratch, simplicial_backward_scratch, simplicial_forward,
+     simplicial_backward},
+    {norm_rows, linear_scratch, linear_rows},
 };
 
 }  // namespace
