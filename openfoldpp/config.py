@@ -12,7 +12,7 @@ from openfoldpp.errors import ConfigError
 
 PREFIX = "OPENFOLDPP_"
 SIMD_LEVELS = ("scalar", "neon", "avx2", "avx512")
-BACKENDS = ("auto", "native", "cuda", "torch")
+BACKENDS = ("auto", "native", "cuda", "triton", "torch")
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Settings:
         ``OPENFOLDPP_SIMD``: instruction-set level of the native kernels, one of ``scalar``, ``neon``,
         ``avx2``, ``avx512``. None: the fastest that this CPU has. The native library reads it itself.
     backend : str
-        ``OPENFOLDPP_BACKEND``: ``native``, ``cuda`` or ``torch`` forces every op to that backend; ``auto``,
-        the default, takes the first that supports the arguments. Under each, what no kernel serves of a
-        model of OpenFold's (a part, a dtype, a device) runs OpenFold's own code.
+        ``OPENFOLDPP_BACKEND``: ``native``, ``cuda``, ``triton`` or ``torch`` forces every op to that backend;
+        ``auto``, the default, takes the first that supports the arguments. Under each, what no kernel serves
+        of a model of OpenFold's (a part, a dtype, a device) runs OpenFold's own code.
     memory_limit_gib : float or None
         ``OPENFOLDPP_MEMORY_LIMIT_GIB``: GiB that a prediction may use, instead of what is found to be free.
     cache_dir : str or None

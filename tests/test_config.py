@@ -51,7 +51,7 @@ def test_all_errors_come_at_once():
     message = str(raised.value)
     assert "OPENFOLDPP_NUM_THREAD is not a setting; did you mean OPENFOLDPP_NUM_THREADS?" in message
     assert "OPENFOLDPP_SIMD=mmx: expected one of scalar, neon, avx2, avx512" in message
-    assert "OPENFOLDPP_BACKEND=cpu: expected one of auto, native, cuda, torch" in message
+    assert "OPENFOLDPP_BACKEND=cpu: expected one of auto, native, cuda, triton, torch" in message
 
 
 def test_importing_it_loads_no_torch():

@@ -8,6 +8,7 @@ from openfoldpp.ops.invariant_point_attention import (
 )
 from openfoldpp.ops.msa_attention import column_attention, row_attention_with_pair_bias
 from openfoldpp.ops.outer_product_mean import OuterProductMeanWeights, outer_product_mean
+from openfoldpp.ops.simplicial_attention import simplicial_attention
 from openfoldpp.ops.softmax import explain, softmax_, softmax_backward_
 from openfoldpp.ops.transition import TransitionWeights, transition
 from openfoldpp.ops.triangle_attention import triangle_attention
@@ -28,6 +29,7 @@ __all__ = [
     "pair_bias",
     "row_attention_with_pair_bias",
     "settings",
+    "simplicial_attention",
     "softmax_",
     "softmax_backward_",
     "transition",

@@ -22,7 +22,7 @@ class Backend:
     Attributes
     ----------
     name : str
-        ``"native"``, ``"cuda"`` or ``"torch"``.
+        ``"native"``, ``"cuda"``, ``"triton"`` or ``"torch"``.
     refuse : callable
         Given the op's arguments: why the backend does not support them, or None where it does.
     run : callable
@@ -124,7 +124,7 @@ def _describe(backend: str) -> str:
     if backend == "native":
         count = threads()
         return f"{simd_level()}, {count} thread{'s' if count > 1 else ''}"
-    return {"cuda": "CUDA kernel", "torch": "torch reference"}[backend]
+    return {"cuda": "CUDA kernel", "triton": "Triton kernel", "torch": "torch reference"}[backend]
 
 
 def refuse_tangent(tensor: torch.Tensor) -> str | None:

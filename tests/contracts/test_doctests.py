@@ -12,7 +12,7 @@ from openfoldpp.upstream import activate
 MODULES = ["openfoldpp"] + [
     module.name
     for module in pkgutil.walk_packages(openfoldpp.__path__, "openfoldpp.")
-    if not module.name.endswith("._native")
+    if not any(part.startswith("_") for part in module.name.split("."))
 ]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 
+import numpy as np
 import pytest
 import torch
 
@@ -133,6 +134,33 @@ def draw_pair_bias(draw):
         )
 
     return weights
+
+
+@pytest.fixture
+def simplicial_attention_by_definition():
+    """Return 2-simplicial attention in plain loops over heads and queries; it takes what the op takes."""
+
+    def attend(q, k, k2, v, v2, mask=None, bias=None, window=None):
+        *batch, heads, length, channels = q.shape
+        near_j, near_k = (length if reach is None else reach for reach in window or (None, None))
+        out = torch.zeros(q.shape, dtype=q.dtype)
+        for *element, head, i in np.ndindex(*batch, heads, length):
+            b = tuple(element)
+            kept = [mask is None or bool(mask[(*b, j)]) for j in range(length)]
+            js = [j for j in range(length) if kept[j] and abs(i - j) <= near_j]
+            ks = [j for j in range(length) if kept[j] and abs(i - j) <= near_k]
+            if not js or not ks:
+                continue
+            shared = (*b, head * k.shape[-3] // heads)
+            scaled = q[(*b, head, i)] / channels**0.5 * k[shared][js]
+            logits = scaled @ k2[shared][ks].T
+            if bias is not None:
+                logits = logits + bias[(*b, head, i)][js].unsqueeze(1)
+            weights = logits.flatten().softmax(dim=0).reshape(logits.shape)
+            out[(*b, head, i)] = ((weights @ v2[shared][ks]) * v[shared][js]).sum(dim=0)
+        return out
+
+    return attend
 
 
 @pytest.fixture(scope="session")

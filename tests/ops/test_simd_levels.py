@@ -15,6 +15,7 @@ KERNELS = [
     "invariant_point_attention",
     "msa_attention",
     "outer_product_mean",
+    "simplicial_attention",
     "softmax",
     "transition",
     "triangle_attention",

@@ -1,0 +1,1 @@
+"""Triton kernels of 2-simplicial attention; its modules need triton."""

@@ -1,0 +1,174 @@
+"""2-simplicial attention by the CUDA kernels, forward and backward, for float32 and bfloat16 on a GPU."""
+
+from __future__ import annotations
+
+import torch
+
+from openfoldpp import _native
+from openfoldpp.ops.dispatch import refuse_tangent
+
+Window = tuple[int | None, int | None]
+
+#: Channels of a head that there are kernels for.
+CHANNELS = (16, 32, 64, 128)
+
+_VECTOR_BYTES = 16  # vectors begin at multiples of this: the kernels copy so many bytes at a time
+
+
+def refuse(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    k2: torch.Tensor,
+    v: torch.Tensor,
+    v2: torch.Tensor,
+    mask: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    window: Window,
+) -> str | None:
+    """Why the CUDA kernels cannot take q, k, k2, v, v2, mask, bias and window, as of :func:`forward`.
+
+    The first reason: build, device, dtype, channels or a tangent; None where they can.
+    """
+    if not hasattr(_native, "cuda_simplicial_attention_forward"):
+        return "this build has no CUDA kernels; build with -C cmake.define.OPENFOLDPP_CUDA=ON"
+    for tensor in (q, k, k2, v, v2, mask, bias):
+        if tensor is None:
+            continue
+        if tensor.device.type != "cuda":
+            return f"a tensor is on {tensor.device}, expected cuda"
+        if tensor.dtype not in (torch.float32, torch.bfloat16):
+            return f"a tensor is {tensor.dtype}, expected float32 or bfloat16"
+        if reason := refuse_tangent(tensor):
+            return reason
+    if q.shape[-1] not in CHANNELS:
+        return f"a head has {q.shape[-1]} channels, expected {', '.join(map(str, CHANNELS))}"
+    return None
+
+
+def forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    k2: torch.Tensor,
+    v: torch.Tensor,
+    v2: torch.Tensor,
+    mask: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    window: Window,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attend to pairs of keys (arXiv 2507.02754); logits never leave the chip.
+
+    Parameters
+    ----------
+    q : torch.Tensor
+        ``[B, H, N, d]``; any strides, as of all tensors here.
+    k, k2, v, v2 : torch.Tensor
+        ``[B, H_kv, N, d]``.
+    mask : torch.Tensor or None
+        ``[B, N]``, 0 for the keys that are out.
+    bias : torch.Tensor or None
+        ``[B, H, N, N]``, added on (i, j).
+    window : tuple of (int or None, int or None)
+        Largest ``|i - j|`` and ``|i - k|``.
+
+    Returns
+    -------
+    out : torch.Tensor
+        ``[B, H, N, d]``, contiguous.
+    statistics : torch.Tensor
+        float32 ``[B, H, N, 2]``, for :func:`backward` alone.
+    """
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    statistics = torch.empty(*q.shape[:-1], 2, device=q.device)
+    inputs = _Inputs(q, k, k2, v, v2, mask, bias, window)
+    with torch.cuda.device(q.device):
+        stream = torch.cuda.current_stream().cuda_stream
+        _native.cuda_simplicial_attention_forward(
+            *inputs.arguments, _view(out), statistics.data_ptr(), stream
+        )
+    return out, statistics
+
+
+def backward(
+    grad_out: torch.Tensor,
+    out: torch.Tensor,
+    statistics: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    k2: torch.Tensor,
+    v: torch.Tensor,
+    v2: torch.Tensor,
+    mask: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    window: Window,
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of :func:`forward`, by computing the logits again.
+
+    Parameters
+    ----------
+    grad_out : torch.Tensor
+        ``[B, H, N, d]``, gradient of ``out``; any strides.
+    out, statistics : torch.Tensor
+        What :func:`forward` returned.
+    q, k, k2, v, v2 : torch.Tensor
+        What it was given.
+    mask, bias : torch.Tensor or None
+        What it was given.
+    window : tuple of (int or None, int or None)
+        What it was given.
+
+    Returns
+    -------
+    tuple of (torch.Tensor or None)
+        Gradients of ``q``, ``k``, ``k2``, ``v``, ``v2`` and ``bias``, contiguous; None without a bias.
+    """
+    inputs = _Inputs(q, k, k2, v, v2, mask, bias, window)
+    gradients = [torch.empty(tensor.shape, dtype=q.dtype, device=q.device) for tensor in (q, k, k2, v, v2)]
+    grad_bias = None if bias is None else torch.empty(bias.shape, dtype=q.dtype, device=q.device)
+    grad_out = _aligned(grad_out)
+    with torch.cuda.device(q.device):
+        needed = _native.cuda_simplicial_workspace(*inputs.arguments[:3])
+        workspace = torch.empty(needed, dtype=torch.uint8, device=q.device)
+        stream = torch.cuda.current_stream().cuda_stream
+        _native.cuda_simplicial_attention_backward(
+            *inputs.arguments,
+            _view(out),
+            statistics.data_ptr(),
+            _view(grad_out),
+            *(_view(tensor) for tensor in (*gradients, grad_bias)),
+            workspace.data_ptr(),
+            stream,
+        )
+    return (*gradients, grad_bias)
+
+
+class _Inputs:
+    """The inputs as the bindings take them; keeps copies alive until the kernel is queued."""
+
+    def __init__(self, q, k, k2, v, v2, mask, bias, window):
+        qkv = [_aligned(tensor) for tensor in (q, k, k2, v, v2)]
+        mask = None if mask is None else mask.float().contiguous()
+        if bias is not None and bias.stride(-1) != 1:
+            bias = bias.contiguous()
+        self._kept = (*qkv, mask, bias)
+        batch, heads, length, channels = q.shape
+        self.arguments = (
+            q.dtype == torch.bfloat16,
+            (batch, heads, k.shape[1], length, channels),
+            tuple(-1 if reach is None else reach for reach in window),
+            *(_view(tensor) for tensor in qkv),
+            0 if mask is None else mask.data_ptr(),
+            _view(bias),
+        )
+
+
+def _aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor, or a copy where a vector is not contiguous or not at a multiple of 16 bytes."""
+    starts = (tensor.data_ptr(), *(stride * tensor.element_size() for stride in tensor.stride()[:-1]))
+    if tensor.stride(-1) == 1 and not any(start % _VECTOR_BYTES for start in starts):
+        return tensor
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _view(tensor: torch.Tensor | None) -> tuple[int, int, int, int]:
+    """Address, and strides of batch, head and row; zeros for None."""
+    return (0, 0, 0, 0) if tensor is None else (tensor.data_ptr(), *tensor.stride()[:-1])
