@@ -331,28 +331,6 @@ def fragments(backbone: np.ndarray) -> np.ndarray:
     return (atoms - atoms.mean(1, keepdims=True)).astype(np.float32)
 
 
-def fragment_rmsd(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Root-mean-square deviations of many pairs, each after its best superposition (Kabsch 1976).
-
-    Parameters
-    ----------
-    a, b : numpy.ndarray
-        ``[P, A, 3]``, angstrom: fragment i of one belongs to fragment i of the other, atom by atom.
-
-    Returns
-    -------
-    numpy.ndarray of shape (P,), float64
-        Angstrom. Nothing is mirrored.
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    covariance = a.transpose(0, 2, 1) @ b
-    singular = np.linalg.svd(covariance, compute_uv=False)
-    singular[:, 2] *= np.sign(np.linalg.det(covariance))
-    squared = (a**2).sum((1, 2)) + (b**2).sum((1, 2)) - 2 * singular.sum(1)
-    return np.sqrt(np.maximum(squared, 0) / a.shape[1])
-
-
 def _spans(chain: Chain) -> Iterator[tuple[int, int]]:
     """FR1, CDR1, FR2, CDR2, FR3, CDR3 and FR4 as ``[start, end)``."""
     bounds = [0, *(bound for cdr in chain.cdrs for bound in cdr), len(chain.sequence)]
