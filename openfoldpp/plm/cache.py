@@ -270,10 +270,8 @@ class CachedEmbedder:
         list of torch.Tensor
             ``[N_res, C_plm]``, float32 on the CPU.
         """
-        found: list[Tensor | None] = [None] * len(sequences)
-        for index, embedding in self.embed_each(sequences):
-            found[index] = embedding
-        return found  # type: ignore[return-value]
+        found = dict(self.embed_each(sequences))
+        return [found[index] for index in range(len(sequences))]
 
     def embed_each(self, sequences: Sequence[str]) -> Iterator[tuple[int, Tensor]]:
         """Yield each sequence's number and embedding, first what is kept.

@@ -70,7 +70,8 @@ class LanguageModel:
     layer : int, optional
         Whose output is the embedding; by default the last. 0 is the embedding of the tokens.
     fingerprint : callable
-        Returns what identifies weights, layer and dtype. Called when first asked for: a hash takes time.
+        Returns what identifies weights, layer and dtype, of a layer's number; see
+        :func:`openfoldpp.plm.weights.fingerprint`.
 
     Raises
     ------
@@ -86,7 +87,7 @@ class LanguageModel:
         *,
         max_residues: int | None,
         layer: int | None = None,
-        fingerprint: Callable[[], str],
+        fingerprint: Callable[[int], str],
     ):
         layers = encoder.architecture.layers
         if layer is not None and not 0 <= layer <= layers:
@@ -102,7 +103,7 @@ class LanguageModel:
     @property
     def fingerprint(self) -> str:
         """See :class:`Embedder`."""
-        return self._fingerprint()
+        return self._fingerprint(self.layer)
 
     @property
     def device(self) -> torch.device:
@@ -134,10 +135,8 @@ class LanguageModel:
         LongSequenceWarning
             A sequence is longer than the model's limit.
         """
-        found: list[Tensor | None] = [None] * len(sequences)
-        for index, embedding in self.embed_each(sequences, batch_tokens=batch_tokens):
-            found[index] = embedding
-        return found  # type: ignore[return-value]
+        found = dict(self.embed_each(sequences, batch_tokens=batch_tokens))
+        return [found[index] for index in range(len(sequences))]
 
     def embed_each(
         self, sequences: Sequence[str], *, batch_tokens: int = BATCH_TOKENS

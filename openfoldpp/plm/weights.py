@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,19 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of the bytes of the file at `path`, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(path: Path, dtype: str | None, kind: str = "") -> Callable[[int], str]:
+    """Return what tells, of a layer's number, all that decides its output beside the sequence.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The weights. They are hashed when the fingerprint is first asked for, as that takes time.
+    dtype : str or None
+        In which the model computes.
+    kind : str
+        What else changes the numbers.
+    """
+    hashed = functools.cache(sha256_of)
+    return lambda layer: ":".join([hashed(path), str(layer), dtype or "float32", *([kind] if kind else [])])
