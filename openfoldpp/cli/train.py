@@ -76,6 +76,12 @@ def plm_lite(
             help="checkpoint.pt of another run, to train its model further; give another --seed.",
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where to train: cpu, cuda, cuda:1, mps.")
+    ] = "cpu",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that make batches beside the training; a GPU needs several.")
+    ] = 0,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
 ) -> None:
     """Distil a protein language model into a few of its blocks, and store them in 4 bits.
@@ -101,7 +107,14 @@ def plm_lite(
         start_from=str(start_from) if start_from else None,
     )
     try:
-        path = train(settings, out, checkpoint_every=checkpoint_every, say=typer.echo)
+        path = train(
+            settings,
+            out,
+            checkpoint_every=checkpoint_every,
+            device=device,
+            workers=workers,
+            say=typer.echo,
+        )
     except (OpenFoldPPError, OSError) as error:
         typer.echo(f"openfoldpp train plm-lite: {error}", err=True)
         raise typer.Exit(1) from error

@@ -7,7 +7,6 @@ load here too.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from openfoldpp.plm.alphabet import ANTIBERTY, ESM
 from openfoldpp.plm.embedder import LanguageModel
 from openfoldpp.plm.quantization import nf4
 from openfoldpp.plm.transformer import Architecture, Encoder
-from openfoldpp.plm.weights import dtype_of, load_state, sha256_of
+from openfoldpp.plm.weights import dtype_of, fingerprint, load_state
 
 NAME = "plm_lite"
 FORMAT = "openfoldpp plm_lite 1"
@@ -96,7 +95,7 @@ class LiteModel(LanguageModel):
         settings: Mapping[str, Any],
         *,
         layer: int | None = None,
-        fingerprint: Callable[[], str],
+        fingerprint: Callable[[int], str],
     ):
         super().__init__(
             name,
@@ -172,12 +171,8 @@ def load(
         part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         load_state(module, part, path=path, dtype=kind)
 
-    @functools.cache
-    def fingerprint() -> str:
-        return f"{sha256_of(path)}:{model.layer}:{dtype or 'float32'}"
-
-    model = LiteModel(name, encoder.to(device), head, settings, layer=layer, fingerprint=fingerprint)
-    return model
+    identity = fingerprint(path, dtype)
+    return LiteModel(name, encoder.to(device), head, settings, layer=layer, fingerprint=identity)
 
 
 def make_encoder(settings: Mapping[str, Any]) -> Encoder:
@@ -205,7 +200,9 @@ def write(path: Path, encoder: Encoder, head: nn.Linear, settings: Mapping[str, 
     """
     modules = {"encoder": encoder, "head": head}
     state = {
-        f"{part}.{key}": value for part, one in modules.items() for key, value in one.state_dict().items()
+        f"{part}.{key}": value.cpu()
+        for part, one in modules.items()
+        for key, value in one.state_dict().items()
     }
     linears = {
         f"encoder.{name}.weight" for name, one in encoder.named_modules() if isinstance(one, nn.Linear)
@@ -290,4 +287,4 @@ def stored(weight: Tensor) -> Tensor:
     scales = nf4.scales_of(weight).float().repeat_interleave(nf4.BLOCK, 1)[:, : weight.shape[1]]
     # A block of zeros has scale 0.
     steps = (weight * (_STEPS / scales.clamp_min(1e-7))).round_().add_(_STEPS).int().clamp_(0, 2 * _STEPS)
-    return _NEAREST.index_select(0, steps.view(-1)).view_as(weight) * scales
+    return _NEAREST.to(weight.device).index_select(0, steps.view(-1)).view_as(weight) * scales

@@ -85,7 +85,7 @@ def make_student(
 
 def make_head(embeddings: Tensor) -> nn.Linear:
     """Return a head that starts as the first 64 principal components of `embeddings`, ``[N_res, C_plm]``."""
-    head = nn.Linear(embeddings.shape[1], plm_lite.HEAD_CHANNELS)
+    head = nn.Linear(embeddings.shape[1], plm_lite.HEAD_CHANNELS, device=embeddings.device)
     mean = embeddings.double().mean(0)
     # Eigenvectors of the covariance, the largest last.
     components = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from openfoldpp.errors import InputError
-from openfoldpp.plm.embedder import LanguageModel
+from openfoldpp.plm.alphabet import Alphabet
 from openfoldpp.training.antibody_sequences import generate
 
 # What the numbers after the seed stand for. None is 0, which numpy does not tell from nothing.
 _TRAINING, _HELD_OUT, _VALIDATION, _CALIBRATION = 1, 2, 3, 4
-# Every kind of antibody that can be generated, also with ends that are lacking.
-_KINDS = {"chain_types": "HKLM", "whole": False}
+# Every kind of antibody that can be generated, also with ends that are lacking, and further from the germline
+# than most are: what is measured lies within what is learned from.
+_KINDS = {"chain_types": "HKLhkl", "whole": False, "max_substitutions": 40}
 # Residues of a generated variable domain, about.
 _DOMAIN = 115
 
@@ -40,22 +41,26 @@ class Batch:
     lengths: list[int]
     residues: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the same on a `device`."""
+        return replace(self, tokens=self.tokens.to(device), residues=self.residues.to(device))
 
-def collate(sequences: Sequence[str], model: LanguageModel) -> Batch:
+
+def collate(sequences: Sequence[str], alphabet: Alphabet) -> Batch:
     """Lay sequences end to end, those of equal length side by side, where attention takes them together.
 
     Parameters
     ----------
     sequences : sequence of str
         None longer than the model's limit.
-    model : LanguageModel
-        Whose alphabet.
+    alphabet : Alphabet
+        The model's.
 
     Returns
     -------
     Batch
     """
-    encoded = [torch.tensor(model.alphabet.encode(sequence)) for sequence in sorted(sequences, key=len)]
+    encoded = [torch.tensor(alphabet.encode(sequence)) for sequence in sorted(sequences, key=len)]
     lengths = [len(one) for one in encoded]
     residues = torch.ones(sum(lengths), dtype=torch.bool)
     ends = torch.tensor(lengths).cumsum(0)

@@ -144,7 +144,7 @@ def test_the_rate_rises_falls_and_ends_at_a_fiftieth():
 
 def test_batches_mark_residues_and_put_equal_lengths_together(small_teacher):
     model = registry.load(small_teacher[0], weights=small_teacher[1])
-    batch = collate(["ACDE", "GH", "KLMN"], model)
+    batch = collate(["ACDE", "GH", "KLMN"], model.alphabet)
     assert batch.lengths == [4, 6, 6]
     assert batch.tokens[batch.residues].tolist() == [
         number for sequence in ("GH", "ACDE", "KLMN") for number in model.alphabet.encode(sequence)[1:-1]
