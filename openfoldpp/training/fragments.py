@@ -112,7 +112,7 @@ class Windows:
 
 
 def draw(count: int, seed: int) -> list[tuple[VariableDomain, VariableDomain]]:
-    """Generate pairs of a heavy and a light variable domain, drawn independently of each other.
+    """Generate pairs of a heavy and a light variable domain, of a human or a mouse, drawn independently else.
 
     Parameters
     ----------
@@ -130,9 +130,9 @@ def draw(count: int, seed: int) -> list[tuple[VariableDomain, VariableDomain]]:
     MissingDependencyError
         OLGA is not installed.
     """
-    heavy = generate(count, [seed, 0], chain_types="H")
-    light = generate(count, [seed, 1], chain_types="KL")
-    return list(zip(heavy, light, strict=True))
+    heavy = generate(count, [seed, 0], chain_types="Hh")
+    human, mouse = (generate(count, [seed, 1], chain_types=kinds) for kinds in ("KL", "kl"))
+    return [(one, mouse[i] if one.chain_type.islower() else human[i]) for i, one in enumerate(heavy)]
 
 
 def draw_apart(
@@ -288,7 +288,7 @@ def windows(fvs: Sequence[tuple[Chain, Chain]]) -> Windows:
     Parameters
     ----------
     fvs : sequence of (Chain, Chain)
-        See :func:`generated_fvs`.
+        See :func:`model_fvs` and :func:`crystal_fvs`.
 
     Returns
     -------
