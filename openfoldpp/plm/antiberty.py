@@ -73,6 +73,7 @@ def load(
         The file is damaged, or another model's.
     """
     path = weights or _packaged_file()
+    identity = fingerprint(path, dtype)
     with torch.device("meta"):
         encoder = Encoder(ARCHITECTURE)
     load_state(encoder, encoder_state(read_torch_file(path), path), path=path, dtype=dtype_of(dtype))
@@ -83,7 +84,7 @@ def load(
         ANTIBERTY,
         max_residues=MAX_RESIDUES,
         layer=layer,
-        fingerprint=fingerprint(path, dtype),
+        fingerprint=identity,
     )
 
 

@@ -34,6 +34,11 @@ class Embedder(Protocol):
         ``C_plm``.
     max_residues : int or None
         The longest sequence that is embedded at once; None: any.
+
+    Notes
+    -----
+    Two more are read where they are there: ``layer``, the number of the layer whose output this is, and
+    ``model``, whose embeddings these are where that is not `name`. None: not known.
     """
 
     name: str
@@ -128,7 +133,7 @@ class LanguageModel:
         Raises
         ------
         InputError
-            A sequence is empty, or has a character that no alphabet has.
+            A sequence is empty, or has a character that no alphabet has; or an embedding is not finite.
 
         Warns
         -----
@@ -155,6 +160,7 @@ class LanguageModel:
         (int, torch.Tensor)
             The sequence's number and its embedding, ``[N_res, C_plm]``, float32 on the CPU.
         """
+        require_several(sequences)
         encoded = [torch.tensor(self.alphabet.encode(sequence)) for sequence in sequences]
         cut = [windows(i, len(sequence), self.max_residues) for i, sequence in enumerate(sequences)]
         note = windows_note(self.name, self.max_residues, list(map(len, sequences)))
@@ -178,8 +184,20 @@ class LanguageModel:
         with torch.inference_mode():
             hidden = self.encoder(torch.cat(tokens).to(self.device), lengths, self.layer)
             hidden = hidden.float().cpu()
+        if not torch.isfinite(hidden).all():
+            dtype = self.encoder.tokens.weight.dtype
+            cure = "give --plm_dtype float32" if dtype != torch.float32 else "its weights are damaged"
+            raise InputError(f"{self.name}: an embedding holds NaN or infinity, computed in {dtype}; {cure}")
         # Copies: a view would keep the whole batch in memory.
         return [piece[1:-1].clone() for piece in hidden.split(lengths)]
+
+
+def require_several(sequences: Sequence[str]) -> None:
+    """Raise :class:`InputError` for one text in place of `sequences`: its letters would be taken for them."""
+    if isinstance(sequences, str):
+        raise InputError(
+            f"sequences is the text {sequences[:20]!r}: expected a list, such as [{sequences[:20]!r}]"
+        )
 
 
 def windows_note(name: str, limit: int | None, lengths: Sequence[int]) -> str | None:

@@ -71,6 +71,7 @@ def load(
         The file is missing, damaged, or another model's.
     """
     path = weights or _cached_file(name)
+    identity = fingerprint(path, dtype)
     data = read_torch_file(path)
     if not isinstance(data.get("model"), Mapping):
         raise WeightsError(
@@ -89,7 +90,7 @@ def load(
         ESM,
         max_residues=ESM1B_MAX_RESIDUES if name == "esm1b" else None,
         layer=layer,
-        fingerprint=fingerprint(path, dtype),
+        fingerprint=identity,
     )
 
 

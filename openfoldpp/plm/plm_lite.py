@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -23,7 +22,7 @@ from openfoldpp.plm.alphabet import ANTIBERTY, ESM
 from openfoldpp.plm.embedder import LanguageModel
 from openfoldpp.plm.quantization import nf4
 from openfoldpp.plm.transformer import Architecture, Encoder
-from openfoldpp.plm.weights import dtype_of, fingerprint, load_state
+from openfoldpp.plm.weights import dtype_of, fingerprint, load_state, read_safetensors
 
 NAME = "plm_lite"
 FORMAT = "openfoldpp plm_lite 1"
@@ -163,6 +162,7 @@ def load(
         The file is damaged, or another model's.
     """
     path = weights or _SHIPPED
+    identity = fingerprint(path, dtype)
     state, settings = read(path)
     with torch.device("meta"):
         encoder = make_encoder(settings)
@@ -171,7 +171,6 @@ def load(
         part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         load_state(module, part, path=path, dtype=kind)
 
-    identity = fingerprint(path, dtype)
     return LiteModel(name, encoder.to(device), head, settings, layer=layer, fingerprint=identity)
 
 
@@ -242,22 +241,23 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     WeightsError
         There is no such file, it is damaged, or of another kind.
     """
-    if not path.is_file():
-        raise WeightsError(f"weights {path}: there is no such file; correct the path")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"weights {path}: cannot be read ({error}); make or download it again") from error
+    metadata, state = read_safetensors(path)
     if FORMAT not in metadata:
         raise WeightsError(
             f"weights {path}: not a file of `openfoldpp train plm-lite` (its description has "
             f"{', '.join(metadata) or 'nothing'}, expected {FORMAT!r})"
         )
-    settings = json.loads(metadata[FORMAT])
-    with torch.device("meta"):
-        shapes = {f"encoder.{key}": value.shape for key, value in make_encoder(settings).state_dict().items()}
+    try:
+        settings = json.loads(metadata[FORMAT])
+        _ = ALPHABETS[settings["alphabet"]], settings["max_residues"]
+        with torch.device("meta"):
+            encoder = make_encoder(settings)
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise WeightsError(
+            f"weights {path}: its description is damaged ({reason}); make or download it again"
+        ) from error
+    shapes = {f"encoder.{key}": value.shape for key, value in encoder.state_dict().items()}
     found = {key: value.float() for key, value in state.items() if not key.endswith((_CODES, _SCALES))}
     for key in (key.removesuffix(_CODES) for key in state if key.endswith(_CODES)):
         codes, scales, shape = state[f"{key}{_CODES}"], state.get(f"{key}{_SCALES}"), shapes.get(key)

@@ -126,13 +126,13 @@ def load_quantised(
             f"weights {path}: {description.bits} bits; expected 8 or 4, as openfoldpp quantize writes"
         )
     way = _way(description, torch.device(device))
+    # Bytes and expanded weights give slightly different embeddings.
+    identity = fingerprint(path, dtype, "bytes" if way.name == "bytes" else "expanded")
     try:
         encoder = _read_encoder(path, description, way, dtype_of(dtype))
     except (SafetensorError, OSError) as error:
         raise damaged(path, error) from error
 
-    # Bytes and expanded weights give slightly different embeddings.
-    identity = fingerprint(path, dtype, "bytes" if way.name == "bytes" else "expanded")
     return QuantisedModel(encoder.to(device), description, way, layer=layer, fingerprint=identity)
 
 
