@@ -86,9 +86,9 @@ def test_every_flag_exists(capsys):
     known += capsys.readouterr().out
     for command in COMMAND_LINES:
         known += click_help(command.split())
-    pages = ("openfold2", "input", "readers", "plm", "embed", "quantize")
+    pages = ("openfold2", "input", "readers", "plm", "embed", "quantize", "train")
     docs = "".join((REPOSITORY / "docs" / f"{name}.md").read_text() for name in pages)
-    flags = set(re.findall(r"(?<![\w-])--\w+", README + docs)) - OTHER_PROGRAMS
+    flags = set(re.findall(r"(?<![\w-])--\w+(?:-\w+)*", README + docs)) - OTHER_PROGRAMS
     assert flags
     assert {flag for flag in flags if flag not in known} == set()
 
