@@ -63,6 +63,7 @@ def embed(
         Path | None,
         typer.Option(
             "--plm_weights",
+            "--plm-weights",
             metavar="FILE",
             help="The model's weights, where they do not come with a package; for --plm precomputed a "
             "folder.",
@@ -70,12 +71,18 @@ def embed(
     ] = None,
     plm_layer: Annotated[
         int | None,
-        typer.Option("--plm_layer", metavar="N", help="Whose output to take; by default the last layer's."),
+        typer.Option(
+            "--plm_layer",
+            "--plm-layer",
+            metavar="N",
+            help="Whose output to take; by default the last layer's.",
+        ),
     ] = None,
     plm_dtype: Annotated[
         str | None,
         typer.Option(
             "--plm_dtype",
+            "--plm-dtype",
             metavar="DTYPE",
             help="In which the model computes: float32 (default), bfloat16 or float16. Files are float16 "
             "whatever it is; soloseq's float32.",
@@ -86,7 +93,10 @@ def embed(
     batch_tokens: Annotated[
         int | None,
         typer.Option(
-            "--batch_tokens", metavar="N", help="Residues embedded at once. A GPU may be faster with more."
+            "--batch_tokens",
+            "--batch-tokens",
+            metavar="N",
+            help="Residues embedded at once. A GPU may be faster with more.",
         ),
     ] = None,
 ) -> None:
