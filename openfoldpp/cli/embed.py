@@ -115,8 +115,12 @@ def embed(
             report = _run(fasta, plm, out, layout, plm_weights, plm_layer, plm_dtype, device, batch_tokens)
     except Interrupted as error:
         typer.echo(
-            f"openfoldpp embed: {error}; every embedding in {out} is complete. The same command goes on from "
-            "there",
+            f"openfoldpp embed: {error}; "
+            + (
+                f"every embedding in {out} is complete. The same command goes on from there"
+                if out.is_dir()
+                else "nothing was embedded"
+            ),
             err=True,
         )
         raise typer.Exit(error.exit_code) from error

@@ -197,6 +197,10 @@ def _train(
     kernels = [SDPBackend.MATH] if teacher.device.type == "cpu" else [*SDPBackend.__members__.values()]
 
     steps = range(folder.resume(), settings.steps)
+    say(
+        f"{settings.teacher}: {len(kept)} of {len(teacher.encoder.blocks)} blocks, steps {steps.start + 1:,} "
+        f"to {settings.steps:,}; each is a line of {folder.log}"
+    )
     make = functools.partial(_make_batch, settings, teacher.alphabet, learned)
     warm_up = max(1, min(_WARM_UP, settings.steps // 10))
     start = time.perf_counter()

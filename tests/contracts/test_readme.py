@@ -79,7 +79,7 @@ def test_every_flag_exists(capsys):
     with pytest.raises(SystemExit):
         options.parse(["--help"], program="openfoldpp predict", targets=True)
     known += capsys.readouterr().out
-    for benchmark in ("fv_accuracy", "plm", "plm_quantized"):
+    for benchmark in ("fv_accuracy", "plm", "plm_quantized", "plm_libraries", "single_row"):
         known += (REPOSITORY / "benchmarks" / f"{benchmark}.py").read_text()
     with pytest.raises(SystemExit):
         embed_one(["--help"])

@@ -60,7 +60,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(settings, tmp_path, workers):
         train(settings, tmp_path / "parts", checkpoint_every=2, say=stop)
     said = []
     parts = train(settings, tmp_path / "parts", checkpoint_every=2, workers=workers, say=said.append)
-    assert [line.split()[1] for line in said] == ["6"]
+    assert said[0].startswith(f"{settings.teacher}: ")
+    assert "steps 5 to 6;" in said[0]
+    assert [line.split()[1] for line in said[1:]] == ["6"]
     assert parts.read_bytes() == whole.read_bytes()
     logs = [
         [
