@@ -22,13 +22,14 @@ import numpy as np
 import torch
 
 from openfoldpp.files import write_json, write_text
+from openfoldpp.geometry.superposition import fragment_rmsd
 from openfoldpp.plm import cheap_head, plm_lite
 from openfoldpp.plm.cheap_head import K
 from openfoldpp.plm.weights import sha256_of
 from openfoldpp.training import cheap_head as recipe
 from openfoldpp.training import fragments
 from openfoldpp.training.fragment_pairs import Pairs, agreement
-from openfoldpp.training.fragments import Chain, Windows, fragment_rmsd
+from openfoldpp.training.fragments import Chain, Windows
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "openfoldpp" / "weights" / "cheap_head.safetensors"

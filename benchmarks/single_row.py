@@ -33,7 +33,7 @@ from openfoldpp.upstream import acceleration, activate, single_row
 
 PRESET = "model_1_ptm"
 BLOCKS = 48
-CHUNKS = (None, 4, 16, 64, 256)
+CHUNKS = (None, 2, 4, 8, 16)
 STACKS = ("evoformer", "extra_msa_stack", "template_pair_stack")
 SIDES = ("default", "best", "one row", "one row, kernels")
 

@@ -80,3 +80,32 @@ class RelaxationError(OpenFoldPPError):
 
 class BackendError(OpenFoldPPError):
     """No backend of an op, or not the one asked for, supports the arguments; lists every reason."""
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an exception, or one that it came from, means that memory ran out.
+
+    Parameters
+    ----------
+    error : BaseException
+        Whatever was raised, by us or by a library.
+
+    Returns
+    -------
+    bool
+        True for Python's and numpy's ``MemoryError``, torch's ``OutOfMemoryError`` and the plain
+        ``RuntimeError`` of its CPU allocator.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, MemoryError) or type(current).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(current, RuntimeError | OSError) and any(t in str(current) for t in _OUT_OF_MEMORY):
+            return True
+        current = current.__cause__ or current.__context__
+    return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import pickle
@@ -19,10 +20,18 @@ from typing import IO, Any
 
 import numpy as np
 
-from openfoldpp.errors import DiskFullError
+from openfoldpp.errors import DiskFullError, InputError
 from openfoldpp.pickles import read_pickle
 
-__all__ = ["atomic_write", "explain_os_error", "read_pickle", "write_json", "write_pickle", "write_text"]
+__all__ = [
+    "atomic_write",
+    "explain_os_error",
+    "locked_folder",
+    "read_pickle",
+    "write_json",
+    "write_pickle",
+    "write_text",
+]
 
 # No space on the disk, none left of the user's share of it, a file larger than the system lets it be.
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -89,7 +98,7 @@ def atomic_write(
     _sync_folder(final.parent)
 
 
-_MORE_SPACE = "Free some space, or give another --output_dir."
+_MORE_SPACE = "Free some space, or give another --output_dir (or --out)."
 
 
 def _free(folder: Path) -> str:
@@ -116,8 +125,57 @@ def explain_os_error(error: OSError) -> str:
         free = f" ({_free(folder)} are free there)" if folder is not None and folder.is_dir() else ""
         return f"{name}{reason}{free}. {_MORE_SPACE}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{name}{reason}. Change its permissions, or give another --output_dir."
+        return f"{name}{reason}. Change its permissions, or give another --output_dir (or --out)."
     return f"cannot read or write: {name}{reason}"
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, lock: str, program: str) -> Iterator[str | None]:
+    """Make a folder, and keep other runs of a program out of it.
+
+    A lock of the system, which ends with the process however that ends.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Made where it is missing.
+    lock : str
+        Name of the lock's file in it.
+    program : str
+        The command, for the message.
+
+    Yields
+    ------
+    str or None
+        A note where the file system has no locks.
+
+    Raises
+    ------
+    InputError
+        Another run is writing into the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    held, note = False, None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except BlockingIOError as error:
+            raise InputError(
+                f"{folder}: another run of {program} is writing there; wait for it, or name another folder "
+                "with --out"
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+                raise
+            note = f"{folder}: its file system has no locks; start one run at a time in this folder"
+        yield note
+    finally:
+        if held:
+            # Closing does not let go of it while a process that was forked meanwhile has it open too.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -133,7 +133,7 @@ def test_where_there_is_no_space_the_file_and_its_size_are_named_and_nothing_is_
     with largest_file(4096), pytest.raises(DiskFullError) as caught:
         write(tmp_path / "a", value)
     assert str(caught.value).startswith(f"{tmp_path / 'a'}: File too large; it needs {size:,} bytes, and ")
-    assert "give another --output_dir" in str(caught.value)
+    assert "give another --output_dir (or --out)" in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "whole"]
     assert (tmp_path / "a").read_text() == "old"
 

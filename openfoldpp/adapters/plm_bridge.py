@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openfoldpp.adapters.plm_options import SOLO_PLM, Choice, add_plm_options, chosen, has_embeddings
+from openfoldpp.adapters.plm_options import Choice, add_plm_options, chosen, has_embeddings
+from openfoldpp.config import Settings
 from openfoldpp.errors import InputError, WeightsError
 from openfoldpp.plugins.hookspecs import hookimpl
 from openfoldpp.types import Features, Target
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from openfoldpp.plm import Embedder
 
-_CACHE_FOLDER = "OPENFOLDPP_CACHE_DIR"
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -94,6 +93,7 @@ class PLMPlugin:
             return None  # OpenFold's own script embeds, or reads what there is
         import torch
 
+        from openfoldpp.plm.embedder import windows_note
         from openfoldpp.upstream.single_row import FEATURE
         from openfoldpp.upstream.single_row_features import single_row_features
 
@@ -101,8 +101,10 @@ class PLMPlugin:
         with self._lock:
             embedder = self._embedder(choice)
             notes = self._require_fit(choice, embedder, options)
+            sequences = [chain.sequence for chain in target.chains]
+            windowed = windows_note(embedder.name, embedder.max_residues, list(map(len, sequences)))
             try:
-                embeddings, more = _embed(embedder, [chain.sequence for chain in target.chains])
+                embeddings = _embed(embedder, sequences)
             except WeightsError as error:  # one damaged file of many, which is no matter of other targets
                 raise InputError(f"target {target.tag!r}: {error}") from error
             source = f"the language model {embedder.name} ({embedder.fingerprint})"
@@ -114,7 +116,9 @@ class PLMPlugin:
         else:
             features[FEATURE] = torch.cat(embeddings).numpy()
             source = f"single row in place of the MSA by {source}, projected by {choice.projector}"
-        return Features(features, source=source, notes=(*notes, *more))
+        if windowed is not None:
+            source, notes = f"{source}; {windowed}", [*notes, windowed]
+        return Features(features, source=source, notes=notes)
 
     @hookimpl
     def openfoldpp_prepare_model(self, model: Any, options: Namespace) -> str | None:
@@ -168,22 +172,34 @@ class PLMPlugin:
             projector = TokenProjector.load(choice.projector)
             difference = projector.require(embedder, c_m=self._channels, preset=preset)
             return [difference] if difference else []
-        made_by = getattr(embedder, "model", None)  # embeddings that were made before
-        if made_by not in (None, SOLO_PLM):
-            raise WeightsError(
-                f"--plm_weights {choice.weights}: these are embeddings of {made_by}, and the weights of "
-                f"{preset} read those of ESM-1b: give embeddings of {SOLO_PLM}"
-            )
+        from openfoldpp.plm.layouts import SOLOSEQ_LAYER, SOLOSEQ_MODEL
+
+        notes = []
+        if hasattr(embedder, "model"):  # embeddings that were made before, and may not say by which
+            model, layer = embedder.model, getattr(embedder, "layer", None)
+            if model not in (None, SOLOSEQ_MODEL) or layer not in (None, SOLOSEQ_LAYER):
+                which = "" if layer is None else f", layer {layer}"
+                raise WeightsError(
+                    f"--plm_weights {choice.weights}: these are embeddings of {model or 'a model'}{which}, "
+                    f"and the weights of {preset} read layer {SOLOSEQ_LAYER} of ESM-1b: give its embeddings "
+                    f"(openfoldpp embed --plm {SOLOSEQ_MODEL})"
+                )
+            unknown = ["model"] * (model is None) + ["layer"] * (layer is None)
+            if unknown:
+                notes.append(
+                    f"the embeddings in {choice.weights} do not say their {' and '.join(unknown)}: taken for "
+                    f"those of {SOLOSEQ_MODEL}, layer {SOLOSEQ_LAYER}"
+                )
         if embedder.channels != self._channels:
             raise WeightsError(
                 f"--plm {choice.name}: its embeddings have {embedder.channels} channels, and the weights of "
                 f"{preset} read the {self._channels} of ESM-1b: give embeddings of ESM-1b"
             )
         if options.use_precomputed_alignments is not None:
-            return [
+            notes.append(
                 f"no embedding (.pt) of it in {options.use_precomputed_alignments}: {choice.name} makes one"
-            ]
-        return []
+            )
+        return notes
 
     def _release_if_large(self) -> None:
         """Drop a language model whose memory OpenFold may need; the next target loads it again."""
@@ -203,29 +219,25 @@ def _layer(choice: Choice) -> int | None:
     return projector.layer if projector.plm == choice.name else None
 
 
-def _embed(embedder: Embedder, sequences: list[str]) -> tuple[list[Tensor], tuple[str, ...]]:
-    """Return each sequence's embedding, and what is to be said of them."""
+def _embed(embedder: Embedder, sequences: list[str]) -> list[Tensor]:
+    """Return each sequence's embedding, from the cache where there is one."""
     from openfoldpp.plm import LongSequenceWarning
 
-    if os.environ.get(_CACHE_FOLDER):
+    if Settings.from_environment().cache_dir is not None:
         from openfoldpp.plm.cache import cached
 
         embedder = cached(embedder)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", LongSequenceWarning)
-        embeddings = embedder.embed(sequences)
-    notes = []
-    for warning in said:
-        if issubclass(warning.category, LongSequenceWarning):
-            notes.append(str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return embeddings, tuple(notes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LongSequenceWarning)  # a note says it, also of what the cache has
+        return embedder.embed(sequences)
 
 
 def _weights_bytes(embedder: Embedder) -> int:
     encoder = getattr(embedder, "encoder", None)
-    return sum(tensor.nbytes for tensor in encoder.state_dict().values()) if encoder is not None else 0
+    if encoder is None:
+        return 0
+    # Not state_dict(): it lacks the bytes of an 8-bit model, in oneDNN's layout.
+    return sum(tensor.nbytes for tensor in (*encoder.parameters(), *encoder.buffers()))
 
 
 def _free_bytes(device: str) -> int | None:

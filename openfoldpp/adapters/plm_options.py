@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from openfoldpp.errors import InputError
 from openfoldpp.types import Target
 
-#: SoloSeq was trained on the last layer of ESM-1b.
-SOLO_PLM = "esm1b"
-_SOLO, _SOLO_LAYER = "seq", 33
+_SOLO = "seq"
 _PRECOMPUTED = "precomputed"
 
 
@@ -90,13 +88,7 @@ def chosen(options: Namespace) -> Choice | None:
     InputError
         The flags do not fit each other, the preset or the rest of the command.
     """
-    preset = options.config_preset
-    flags = {name: getattr(options, name) for name in ("plm_weights", "plm_layer", "plm_dtype")}
-    given = [f"--{name} {value}" for name, value in flags.items() if value is not None]
-    if options.projector_weights is not None:
-        given.append(f"--projector_weights {options.projector_weights}")
-    if options.plm is not None:
-        given.insert(0, f"--plm {options.plm}")
+    preset, given = options.config_preset, _given(options)
     if not (options.openfold_checkpoint_path or options.jax_param_path):
         if given:
             raise InputError(
@@ -115,8 +107,10 @@ def chosen(options: Namespace) -> Choice | None:
         _check_single_row(options)
     if options.plm == _PRECOMPUTED and options.plm_weights is None:
         raise InputError("--plm precomputed reads embeddings of a folder: name it with --plm_weights DIR")
+    from openfoldpp.plm.layouts import SOLOSEQ_MODEL
+
     return Choice(
-        name=options.plm or SOLO_PLM,
+        name=options.plm or SOLOSEQ_MODEL,
         weights=options.plm_weights,
         layer=options.plm_layer,
         dtype=options.plm_dtype,
@@ -125,11 +119,18 @@ def chosen(options: Namespace) -> Choice | None:
     )
 
 
+def _given(options: Namespace) -> list[str]:
+    """Return this plugin's flags that are given, with their values."""
+    flags = ("plm", "plm_weights", "plm_layer", "plm_dtype", "projector_weights")
+    return [f"--{name} {value}" for name in flags if (value := getattr(options, name)) is not None]
+
+
 def _check_soloseq(options: Namespace, given: list[str]) -> None:
+    from openfoldpp.plm.layouts import SOLOSEQ_LAYER, SOLOSEQ_MODEL
     from openfoldpp.upstream.databases import searches_databases
 
     preset = options.config_preset
-    if options.plm not in (None, SOLO_PLM, _PRECOMPUTED):
+    if options.plm not in (None, SOLOSEQ_MODEL, _PRECOMPUTED):
         raise InputError(
             f"--plm {options.plm}: the weights of {preset} read the embedding of ESM-1b and no other: leave "
             f"the flag out, or give --plm {_PRECOMPUTED} --plm_weights DIR with embeddings of ESM-1b"
@@ -139,9 +140,9 @@ def _check_soloseq(options: Namespace, given: list[str]) -> None:
             f"--projector_weights {options.projector_weights}: the weights of {preset} have a projection of "
             "their own: leave the flag out"
         )
-    if options.plm_layer not in (None, _SOLO_LAYER):
+    if options.plm_layer not in (None, SOLOSEQ_LAYER):
         raise InputError(
-            f"--plm_layer {options.plm_layer}: the weights of {preset} read layer {_SOLO_LAYER} of ESM-1b, "
+            f"--plm_layer {options.plm_layer}: the weights of {preset} read layer {SOLOSEQ_LAYER} of ESM-1b, "
             "its last: leave the flag out"
         )
     if given and searches_databases(options):
@@ -206,16 +207,16 @@ def has_embeddings(target: Target, options: Namespace) -> bool:
     Raises
     ------
     InputError
-        There is one, and ``--plm`` is given.
+        There is one, and a flag of this plugin is given, which would have no effect.
     """
     if options.use_precomputed_alignments is None:
         return False
     from openfoldpp.upstream.alignments import has_embedding
 
     found = [has_embedding(options.use_precomputed_alignments, chain) for chain in target.chains]
-    if any(found) and options.plm is not None:
+    if any(found) and (given := _given(options)):
         raise InputError(
-            f"target {target.tag!r}: --plm {options.plm} is given, and {options.use_precomputed_alignments} "
-            f"has an embedding (.pt) of {target.chains[found.index(True)].tag}: leave out one of the two"
+            f"target {target.tag!r}: {given[0]} is given, and {options.use_precomputed_alignments} has an "
+            f"embedding (.pt) of {target.chains[found.index(True)].tag}: leave out one of the two"
         )
     return all(found)

@@ -63,6 +63,7 @@ def embed(
         Path | None,
         typer.Option(
             "--plm_weights",
+            "--plm-weights",
             metavar="FILE",
             help="The model's weights, where they do not come with a package; for --plm precomputed a "
             "folder.",
@@ -70,12 +71,18 @@ def embed(
     ] = None,
     plm_layer: Annotated[
         int | None,
-        typer.Option("--plm_layer", metavar="N", help="Whose output to take; by default the last layer's."),
+        typer.Option(
+            "--plm_layer",
+            "--plm-layer",
+            metavar="N",
+            help="Whose output to take; by default the last layer's.",
+        ),
     ] = None,
     plm_dtype: Annotated[
         str | None,
         typer.Option(
             "--plm_dtype",
+            "--plm-dtype",
             metavar="DTYPE",
             help="In which the model computes: float32 (default), bfloat16 or float16. Files are float16 "
             "whatever it is; soloseq's float32.",
@@ -86,7 +93,10 @@ def embed(
     batch_tokens: Annotated[
         int | None,
         typer.Option(
-            "--batch_tokens", metavar="N", help="Residues embedded at once. A GPU may be faster with more."
+            "--batch_tokens",
+            "--batch-tokens",
+            metavar="N",
+            help="Residues embedded at once. A GPU may be faster with more.",
         ),
     ] = None,
 ) -> None:
@@ -105,8 +115,12 @@ def embed(
             report = _run(fasta, plm, out, layout, plm_weights, plm_layer, plm_dtype, device, batch_tokens)
     except Interrupted as error:
         typer.echo(
-            f"openfoldpp embed: {error}; every embedding in {out} is complete. The same command goes on from "
-            "there",
+            f"openfoldpp embed: {error}; "
+            + (
+                f"every embedding in {out} is complete. The same command goes on from there"
+                if out.is_dir()
+                else "nothing was embedded"
+            ),
             err=True,
         )
         raise typer.Exit(error.exit_code) from error

@@ -47,6 +47,7 @@ def quantize(
         Path | None,
         typer.Option(
             "--plm_weights",
+            "--plm-weights",
             metavar="FILE",
             help="The model's own weights, where they do not come with a package and are not in fair-esm's "
             "cache.",

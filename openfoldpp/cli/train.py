@@ -8,7 +8,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Train the small models that openfoldpp uses.", no_args_is_help=True)
+app = typer.Typer(
+    help="Train the small models that openfoldpp uses.",
+    no_args_is_help=True,
+    # --plm_weights, as the other commands write their flags, is --plm-weights.
+    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
+)
 
 
 class Precision(enum.StrEnum):
@@ -52,8 +57,8 @@ def plm_lite(
         Path | None,
         typer.Option(
             metavar="FASTA",
-            help="Sequences to learn from; by default human antibodies are generated (this needs the package "
-            "olga).",
+            help="Sequences to learn from, less one in 20 to measure on; by default antibodies are generated "
+            "(this needs the package olga).",
         ),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = 3000,
@@ -76,6 +81,12 @@ def plm_lite(
             help="checkpoint.pt of another run, to train its model further; give another --seed.",
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where to train: cpu, cuda, cuda:1, mps.")
+    ] = "cpu",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that make batches beside the training; a GPU needs several.")
+    ] = 0,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
 ) -> None:
     """Distil a protein language model into a few of its blocks, and store them in 4 bits.
@@ -84,6 +95,7 @@ def plm_lite(
     DIR/plm_lite.safetensors; use it with --plm plm_lite --plm_weights DIR/plm_lite.safetensors.
     """
     from openfoldpp.errors import OpenFoldPPError
+    from openfoldpp.files import explain_os_error
     from openfoldpp.training.plm_lite import Settings, train
 
     settings = Settings(
@@ -101,9 +113,17 @@ def plm_lite(
         start_from=str(start_from) if start_from else None,
     )
     try:
-        path = train(settings, out, checkpoint_every=checkpoint_every, say=typer.echo)
+        path = train(
+            settings,
+            out,
+            checkpoint_every=checkpoint_every,
+            device=device,
+            workers=workers,
+            say=typer.echo,
+        )
     except (OpenFoldPPError, OSError) as error:
-        typer.echo(f"openfoldpp train plm-lite: {error}", err=True)
+        said = explain_os_error(error) if isinstance(error, OSError) else error
+        typer.echo(f"openfoldpp train plm-lite: {said}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
@@ -140,12 +160,14 @@ def cheap_head(
     The result is DIR/cheap_head.safetensors.
     """
     from openfoldpp.errors import OpenFoldPPError
+    from openfoldpp.files import explain_os_error
     from openfoldpp.training.cheap_head import Settings, train
 
     settings = Settings(fvs=fvs, steps=steps, pairs=pairs, learning_rate=learning_rate, seed=seed)
     try:
         path = train(settings, out, weights=plm_weights, checkpoint_every=checkpoint_every, say=typer.echo)
     except (OpenFoldPPError, OSError) as error:
-        typer.echo(f"openfoldpp train cheap-head: {error}", err=True)
+        said = explain_os_error(error) if isinstance(error, OSError) else error
+        typer.echo(f"openfoldpp train cheap-head: {said}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{path}: {path.stat().st_size / 1e3:.0f} kB")

@@ -65,6 +65,28 @@ def ca_rmsd(a: np.ndarray, b: np.ndarray) -> float:
     return float(structure.rmsd(b, superimpose(a, b)))
 
 
+def fragment_rmsd(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Root-mean-square deviations of many pairs, each after its best superposition (Kabsch 1976).
+
+    Parameters
+    ----------
+    a, b : numpy.ndarray
+        ``[P, A, 3]``, angstrom: fragment i of one belongs to fragment i of the other, atom by atom.
+
+    Returns
+    -------
+    numpy.ndarray of shape (P,), float64
+        Angstrom. Nothing is mirrored.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    covariance = a.transpose(0, 2, 1) @ b
+    singular = np.linalg.svd(covariance, compute_uv=False)
+    singular[:, 2] *= np.sign(np.linalg.det(covariance))
+    squared = (a**2).sum((1, 2)) + (b**2).sum((1, 2)) - 2 * singular.sum(1)
+    return np.sqrt(np.maximum(squared, 0) / a.shape[1])
+
+
 def tm_score(model_ca: np.ndarray, reference_ca: np.ndarray) -> float:
     """TM-score of a model under the given correspondence (Zhang & Skolnick 2004), 0 to 1.
 

@@ -25,6 +25,7 @@ from openfoldpp.errors import (
     OpenFoldNotFoundError,
     OpenFoldPPError,
     WeightsError,
+    is_out_of_memory,
 )
 from openfoldpp.files import explain_os_error, write_json, write_text
 from openfoldpp.inference import options as command_line
@@ -45,7 +46,6 @@ from openfoldpp.inference.script import make_pipeline
 from openfoldpp.inference.summary import TargetSummary, print_summary
 from openfoldpp.plugins.manager import PluginHost
 from openfoldpp.types import OutputPaths, ProgressEvent, Target
-from openfoldpp.upstream.model import is_out_of_memory
 
 # As a shell reports a program that SIGINT ended.
 _INTERRUPTED = 130

@@ -167,7 +167,7 @@ def limit_chunk_size(model: Any, largest_chunk: int) -> bool:
 def out_of_memory_error(
     error: BaseException, n_res: int, *, device: str = "cpu", what: str = "this target"
 ) -> InsufficientMemoryError:
-    """Make the clear error of one that :func:`openfoldpp.upstream.model.is_out_of_memory` knows.
+    """Make the clear error of one that :func:`openfoldpp.errors.is_out_of_memory` knows.
 
     Parameters
     ----------

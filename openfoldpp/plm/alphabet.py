@@ -47,11 +47,11 @@ class Alphabet:
         """
         if not sequence:
             raise InputError("a sequence without residues has no embedding; leave it out")
-        other = sorted(set(sequence) - _READABLE)
+        other = next(((letter, i) for i, letter in enumerate(sequence, 1) if letter not in _READABLE), None)
         if other:
             raise InputError(
-                f"a sequence has {''.join(other)!r}, and language models read capital letters, '-' and '.'; "
-                "correct it (lower case: sequence.upper())"
+                f"a sequence has {other[0]!r} at {other[1]}, and language models read capital letters, "
+                "'-' and '.'; correct it"
             )
         number = {token: index for index, token in enumerate(self.tokens)}
         unknown = number[self.unknown]

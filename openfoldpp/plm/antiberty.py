@@ -6,7 +6,6 @@ licence. The package itself is not imported: it needs transformers below 5.
 
 from __future__ import annotations
 
-import functools
 import re
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +17,7 @@ from openfoldpp.errors import MissingDependencyError, WeightsError
 from openfoldpp.plm.alphabet import ANTIBERTY
 from openfoldpp.plm.embedder import LanguageModel
 from openfoldpp.plm.transformer import Architecture, Encoder
-from openfoldpp.plm.weights import dtype_of, load_state, read_torch_file, sha256_of
+from openfoldpp.plm.weights import dtype_of, fingerprint, load_state, read_torch_file
 
 NAME = "antiberty"
 PACKAGE = "antiberty"
@@ -74,23 +73,19 @@ def load(
         The file is damaged, or another model's.
     """
     path = weights or _packaged_file()
+    identity = fingerprint(path, dtype)
     with torch.device("meta"):
         encoder = Encoder(ARCHITECTURE)
     load_state(encoder, encoder_state(read_torch_file(path), path), path=path, dtype=dtype_of(dtype))
 
-    @functools.cache
-    def fingerprint() -> str:
-        return f"{sha256_of(path)}:{model.layer}:{dtype or 'float32'}"
-
-    model = LanguageModel(
+    return LanguageModel(
         name,
         encoder.to(device),
         ANTIBERTY,
         max_residues=MAX_RESIDUES,
         layer=layer,
-        fingerprint=fingerprint,
+        fingerprint=identity,
     )
-    return model
 
 
 def encoder_state(given, path: Path) -> dict[str, Tensor]:

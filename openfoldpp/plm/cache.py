@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from openfoldpp.config import Settings
 from openfoldpp.errors import InputError
-from openfoldpp.plm.embedder import Embedder
+from openfoldpp.plm.embedder import Embedder, require_several
 
-VARIABLE = "OPENFOLDPP_CACHE_DIR"
 #: 8 GiB: about 35,000 antibody chains of AntiBERTy, or 5,000 proteins of 300 residues of ESM-1b.
 DEFAULT_MAX_BYTES = 8 << 30
 
@@ -57,8 +57,9 @@ def default_folder(environ: Mapping[str, str] | None = None) -> Path:
         ``OPENFOLDPP_CACHE_DIR``, else ``openfoldpp/embeddings`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
     """
     environ = os.environ if environ is None else environ
-    if environ.get(VARIABLE):
-        return Path(environ[VARIABLE]).expanduser()
+    named = Settings.from_environment(environ).cache_dir
+    if named is not None:
+        return Path(named).expanduser()
     # The XDG specification has relative paths ignored.
     given = Path(environ.get("XDG_CACHE_HOME", ""))
     return (given if given.is_absolute() else Path.home() / ".cache") / "openfoldpp" / "embeddings"
@@ -143,7 +144,7 @@ class EmbeddingCache:
         Raises
         ------
         InputError
-            The embedding is not float32, or not of the shape that sequence and embedder say.
+            The embedding is not float32, not of the shape that sequence and embedder say, or not finite.
 
         Warns
         -----
@@ -155,6 +156,11 @@ class EmbeddingCache:
             raise InputError(
                 f"an embedding is {embedding.dtype} {list(embedding.shape)}; expected torch.float32 "
                 f"{list(expected)}"
+            )
+        if not torch.isfinite(embedding).all():
+            raise InputError(
+                f"an embedding by {embedder.name} holds NaN or infinity, and is not kept; give --plm_dtype "
+                "float32"
             )
         size = _DIGEST_BYTES + 4 * embedding.numel()
         if not self._usable or size > self.max_bytes:
@@ -228,7 +234,7 @@ class EmbeddingCache:
         self._usable = False
         warnings.warn(
             f"the cache of embeddings {self.folder} cannot be used ({error.strerror or error}): embeddings "
-            f"are computed anew. Name another folder with {VARIABLE}",
+            "are computed anew. Name another folder with OPENFOLDPP_CACHE_DIR",
             CacheWarning,
             stacklevel=4,
         )
@@ -251,6 +257,8 @@ class CachedEmbedder:
         self.name = embedder.name
         self.channels = embedder.channels
         self.max_residues = embedder.max_residues
+        self.layer = getattr(embedder, "layer", None)
+        self.model = getattr(embedder, "model", embedder.name)
 
     @property
     def fingerprint(self) -> str:
@@ -270,10 +278,8 @@ class CachedEmbedder:
         list of torch.Tensor
             ``[N_res, C_plm]``, float32 on the CPU.
         """
-        found: list[Tensor | None] = [None] * len(sequences)
-        for index, embedding in self.embed_each(sequences):
-            found[index] = embedding
-        return found  # type: ignore[return-value]
+        found = dict(self.embed_each(sequences))
+        return [found[index] for index in range(len(sequences))]
 
     def embed_each(self, sequences: Sequence[str]) -> Iterator[tuple[int, Tensor]]:
         """Yield each sequence's number and embedding, first what is kept.
@@ -288,6 +294,7 @@ class CachedEmbedder:
         (int, torch.Tensor)
             The sequence's number and its embedding.
         """
+        require_several(sequences)
         places: dict[str, list[int]] = {}
         for index, sequence in enumerate(sequences):
             places.setdefault(sequence, []).append(index)
@@ -297,12 +304,12 @@ class CachedEmbedder:
             if embedding is None:
                 missing.append(sequence)
             else:
-                yield from ((index, embedding) for index in indices)
+                yield from _to_each(indices, embedding)
         if not missing:
             return
         for number, embedding in self.embedder.embed_each(missing):
             self.cache.put(missing[number], self.embedder, embedding)
-            yield from ((index, embedding) for index in places[missing[number]])
+            yield from _to_each(places[missing[number]], embedding)
 
 
 def cached(embedder: Embedder, cache: EmbeddingCache | None = None) -> Embedder:
@@ -322,6 +329,12 @@ def cached(embedder: Embedder, cache: EmbeddingCache | None = None) -> Embedder:
     if isinstance(embedder, CachedEmbedder):
         return embedder
     return CachedEmbedder(embedder, EmbeddingCache() if cache is None else cache)
+
+
+def _to_each(indices: list[int], embedding: Tensor) -> Iterator[tuple[int, Tensor]]:
+    # Itself last: whoever has it may change it.
+    yield from ((index, embedding.clone()) for index in indices[1:])
+    yield indices[0], embedding
 
 
 def _key(sequence: str, embedder: Embedder) -> bytes:

@@ -13,13 +13,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from openfoldpp.errors import InputError, WeightsError
 from openfoldpp.files import atomic_write
-from openfoldpp.plm.weights import load_state
+from openfoldpp.plm.weights import load_state, read_safetensors
 
 #: Residues in a window, a shingle.
 K = 10
@@ -140,14 +139,7 @@ def load(projection: str, *, weights: Path | None = None, device: str = "cpu") -
     torch.Size([16, 64])
     """
     path = weights or _SHIPPED
-    if not path.is_file():
-        raise WeightsError(f"weights {path}: there is no such file; correct the path")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"weights {path}: cannot be read ({error}); make or download it again") from error
+    metadata, state = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise WeightsError(
             f"weights {path}: not a file of `openfoldpp train cheap-head` (its format is "

@@ -34,6 +34,11 @@ class Embedder(Protocol):
         ``C_plm``.
     max_residues : int or None
         The longest sequence that is embedded at once; None: any.
+
+    Notes
+    -----
+    Two more are read where they are there: ``layer``, the number of the layer whose output this is, and
+    ``model``, whose embeddings these are where that is not `name`. None: not known.
     """
 
     name: str
@@ -70,7 +75,8 @@ class LanguageModel:
     layer : int, optional
         Whose output is the embedding; by default the last. 0 is the embedding of the tokens.
     fingerprint : callable
-        Returns what identifies weights, layer and dtype. Called when first asked for: a hash takes time.
+        Returns what identifies weights, layer and dtype, of a layer's number; see
+        :func:`openfoldpp.plm.weights.fingerprint`.
 
     Raises
     ------
@@ -86,7 +92,7 @@ class LanguageModel:
         *,
         max_residues: int | None,
         layer: int | None = None,
-        fingerprint: Callable[[], str],
+        fingerprint: Callable[[int], str],
     ):
         layers = encoder.architecture.layers
         if layer is not None and not 0 <= layer <= layers:
@@ -102,7 +108,7 @@ class LanguageModel:
     @property
     def fingerprint(self) -> str:
         """See :class:`Embedder`."""
-        return self._fingerprint()
+        return self._fingerprint(self.layer)
 
     @property
     def device(self) -> torch.device:
@@ -127,17 +133,15 @@ class LanguageModel:
         Raises
         ------
         InputError
-            A sequence is empty, or has a character that no alphabet has.
+            A sequence is empty, or has a character that no alphabet has; or an embedding is not finite.
 
         Warns
         -----
         LongSequenceWarning
             A sequence is longer than the model's limit.
         """
-        found: list[Tensor | None] = [None] * len(sequences)
-        for index, embedding in self.embed_each(sequences, batch_tokens=batch_tokens):
-            found[index] = embedding
-        return found  # type: ignore[return-value]
+        found = dict(self.embed_each(sequences, batch_tokens=batch_tokens))
+        return [found[index] for index in range(len(sequences))]
 
     def embed_each(
         self, sequences: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
@@ -156,6 +160,7 @@ class LanguageModel:
         (int, torch.Tensor)
             The sequence's number and its embedding, ``[N_res, C_plm]``, float32 on the CPU.
         """
+        require_several(sequences)
         encoded = [torch.tensor(self.alphabet.encode(sequence)) for sequence in sequences]
         cut = [windows(i, len(sequence), self.max_residues) for i, sequence in enumerate(sequences)]
         note = windows_note(self.name, self.max_residues, list(map(len, sequences)))
@@ -179,8 +184,20 @@ class LanguageModel:
         with torch.inference_mode():
             hidden = self.encoder(torch.cat(tokens).to(self.device), lengths, self.layer)
             hidden = hidden.float().cpu()
+        if not torch.isfinite(hidden).all():
+            dtype = self.encoder.tokens.weight.dtype
+            cure = "give --plm_dtype float32" if dtype != torch.float32 else "its weights are damaged"
+            raise InputError(f"{self.name}: an embedding holds NaN or infinity, computed in {dtype}; {cure}")
         # Copies: a view would keep the whole batch in memory.
         return [piece[1:-1].clone() for piece in hidden.split(lengths)]
+
+
+def require_several(sequences: Sequence[str]) -> None:
+    """Raise :class:`InputError` for one text in place of `sequences`: its letters would be taken for them."""
+    if isinstance(sequences, str):
+        raise InputError(
+            f"sequences is the text {sequences[:20]!r}: expected a list, such as [{sequences[:20]!r}]"
+        )
 
 
 def windows_note(name: str, limit: int | None, lengths: Sequence[int]) -> str | None:

@@ -5,7 +5,6 @@ ESM-1b: Rives et al. 2021 (doi:10.1073/pnas.2016239118). ESM-2: Lin et al. 2023 
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from openfoldpp.errors import WeightsError
 from openfoldpp.plm.alphabet import ESM
 from openfoldpp.plm.embedder import LanguageModel
 from openfoldpp.plm.transformer import Architecture, Encoder
-from openfoldpp.plm.weights import dtype_of, load_state, read_torch_file, sha256_of
+from openfoldpp.plm.weights import dtype_of, fingerprint, load_state, read_torch_file
 
 _ESM1B_FILE = "esm1b_t33_650M_UR50S"
 # ESM-1b has 1,024 learned positions; the begin and the end token take one each.
@@ -72,6 +71,7 @@ def load(
         The file is missing, damaged, or another model's.
     """
     path = weights or _cached_file(name)
+    identity = fingerprint(path, dtype)
     data = read_torch_file(path)
     if not isinstance(data.get("model"), Mapping):
         raise WeightsError(
@@ -84,19 +84,14 @@ def load(
         encoder = Encoder(architecture)
     load_state(encoder, state, path=path, dtype=dtype_of(dtype))
 
-    @functools.cache
-    def fingerprint() -> str:
-        return f"{sha256_of(path)}:{model.layer}:{dtype or 'float32'}"
-
-    model = LanguageModel(
+    return LanguageModel(
         name,
         encoder.to(device),
         ESM,
         max_residues=ESM1B_MAX_RESIDUES if name == "esm1b" else None,
         layer=layer,
-        fingerprint=fingerprint,
+        fingerprint=identity,
     )
-    return model
 
 
 def architecture_of(name: str) -> Architecture:

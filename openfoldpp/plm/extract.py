@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from openfoldpp.errors import InputError, OpenFoldPPError, WeightsError
+from openfoldpp.errors import InputError, OpenFoldPPError, WeightsError, is_out_of_memory
 from openfoldpp.plm.embedder import (
     BATCH_TOKENS,
     Embedder,
@@ -30,7 +30,6 @@ from openfoldpp.plm.extract_fasta import Record
 from openfoldpp.plm.extract_folder import MANIFEST, EmbeddingFolder
 from openfoldpp.plm.extract_shards import ShardLayout
 from openfoldpp.plm.layouts import Layout, SoloSeqLayout, TokensLayout
-from openfoldpp.upstream.model import is_out_of_memory
 
 LAYOUTS: dict[str, Callable[[Path, Embedder], Layout]] = {
     "tokens": TokensLayout,
@@ -199,7 +198,7 @@ class _Run:
             same = names.setdefault(tag.casefold(), tag) if folded else tag
             if same != tag:
                 self._fail(tag, f"this file system takes it for '{same}'; change the '>' line")
-            elif listed.get(tag, sequence) != sequence:
+            elif listed.get(tag, sequence) != sequence and self.layout.has(tag):
                 self._fail(
                     tag,
                     f"{self.place.path} has another sequence under this name; change the '>' line, "
@@ -214,7 +213,8 @@ class _Run:
                 self._fail(
                     tag, f"{self.layout.place(tag)} is there and is not of openfoldpp embed; move it away"
                 )
-        if added.keys() - listed.keys():
+        # A record without an embedding may have been given another sequence since: cut, for one.
+        if added.items() - listed.items():
             self.place.write_listing(listed | added)
         _remove_temporaries({self.place.path} | {self.layout.place(tag).parent for tag in added})
         self._copy(listed, waiting)

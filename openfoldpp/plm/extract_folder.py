@@ -9,18 +9,15 @@ what it had done.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from openfoldpp.errors import InputError
-from openfoldpp.files import write_json, write_text
+from openfoldpp.files import locked_folder, write_json, write_text
 from openfoldpp.plm.embedder import Embedder
 
 MANIFEST = "embeddings.json"
@@ -42,40 +39,9 @@ class EmbeddingFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[str | None]:
-        """Make the folder, and keep other runs out of it.
-
-        A lock of the system, which ends with the process however that ends.
-
-        Yields
-        ------
-        str or None
-            A note where the file system has no locks.
-
-        Raises
-        ------
-        InputError
-            Another run is writing into the folder.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        note = None
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{self.path}: another run of openfoldpp embed is writing there; wait for it, or name "
-                    "another folder with --out"
-                ) from error
-            except OSError as error:
-                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-                    raise
-                note = f"{self.path}: its file system has no locks; start one run at a time in this folder"
-            yield note
-        finally:
-            os.close(descriptor)
+    def locked(self) -> contextlib.AbstractContextManager[str | None]:
+        """Make the folder, and keep other runs out of it; see :func:`openfoldpp.files.locked_folder`."""
+        return locked_folder(self.path, _LOCK, "openfoldpp embed")
 
     def claim(self, embedder: Embedder, layout: str) -> None:
         """Write what the folder is for, or compare it.

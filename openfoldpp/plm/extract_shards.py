@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ from openfoldpp.plm.layouts import Layout, checked
 SHARD_BYTES = 256 << 20
 INDEX = "embeddings.safetensors.index.json"
 JOURNAL = ".embeddings.journal"
-_SHARDS = "embeddings-*.safetensors"
+_SHARD = re.compile(r"embeddings-(\d+)\.safetensors")
 _ENTRY = struct.Struct("<QI")
 # safetensors keeps this name for itself.
 _RESERVED = "__metadata__"
@@ -80,7 +81,7 @@ class ShardLayout(Layout):
         """See :class:`openfoldpp.plm.layouts.Layout`; :class:`WeightsError` where a shard is damaged."""
         for path in shards(self.folder):
             self._shard_of.update(dict.fromkeys(tags_and_sequences(path), path))
-            self._number = max(self._number, int(path.stem.rpartition("-")[2]))
+            self._number = max(self._number, _number(path))
         self._resume()
 
     def has(self, tag: str) -> bool:
@@ -180,7 +181,11 @@ def _metadata(data: bytes) -> dict[str, str]:
 
 def shards(folder: Path) -> list[Path]:
     """Return the shards of a `folder`, in the order of their numbers."""
-    return sorted(folder.glob(_SHARDS))
+    return sorted((path for path in folder.glob("*.safetensors") if _SHARD.fullmatch(path.name)), key=_number)
+
+
+def _number(shard: Path) -> int:
+    return int(shard.stem.rpartition("-")[2])
 
 
 def tags_and_sequences(path: Path) -> dict[str, str]:

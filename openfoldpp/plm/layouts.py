@@ -172,7 +172,7 @@ class SoloSeqLayout(_Files):
 
     def read(self, tag: str, sequence: str) -> Tensor:
         """See :class:`Layout`."""
-        return read_representations_file(self.place(tag), sequence)
+        return read_representations_file(self.place(tag), sequence, SOLOSEQ_LAYER)
 
 
 def read_tokens_file(path: Path, sequence: str | None = None) -> Tensor:
@@ -225,12 +225,22 @@ def read_representations_file(path: Path, sequence: str, layer: int | None = Non
     WeightsError
         The file is damaged, of another layout, lacks the layer, or has another number of rows.
     """
-    found = read_torch_file(path).get("representations")
-    if not isinstance(found, Mapping) or not found:
-        raise WeightsError(f"{path}: has no 'representations', as SoloSeq's files have")
+    found = _representations(path)
     if layer is not None and layer not in found:
         raise WeightsError(f"{path}: has no layer {layer}; it has {', '.join(map(str, sorted(found)))}")
     return checked(found[max(found) if layer is None else layer], sequence, path)
+
+
+def last_layer(path: Path) -> int:
+    """Return the last of the layers in the file at `path`; see :func:`read_representations_file`."""
+    return max(_representations(path))
+
+
+def _representations(path: Path) -> Mapping[int, Any]:
+    found = read_torch_file(path).get("representations")
+    if not isinstance(found, Mapping) or not found or not all(isinstance(layer, int) for layer in found):
+        raise WeightsError(f"{path}: has no 'representations' by layer, as SoloSeq's files have")
+    return found
 
 
 def checked(embedding: Any, sequence: str, path: Path) -> Tensor:

@@ -7,14 +7,12 @@ load here too.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -24,7 +22,7 @@ from openfoldpp.plm.alphabet import ANTIBERTY, ESM
 from openfoldpp.plm.embedder import LanguageModel
 from openfoldpp.plm.quantization import nf4
 from openfoldpp.plm.transformer import Architecture, Encoder
-from openfoldpp.plm.weights import dtype_of, load_state, sha256_of
+from openfoldpp.plm.weights import dtype_of, fingerprint, load_state, read_safetensors
 
 NAME = "plm_lite"
 FORMAT = "openfoldpp plm_lite 1"
@@ -96,7 +94,7 @@ class LiteModel(LanguageModel):
         settings: Mapping[str, Any],
         *,
         layer: int | None = None,
-        fingerprint: Callable[[], str],
+        fingerprint: Callable[[int], str],
     ):
         super().__init__(
             name,
@@ -164,6 +162,7 @@ def load(
         The file is damaged, or another model's.
     """
     path = weights or _SHIPPED
+    identity = fingerprint(path, dtype)
     state, settings = read(path)
     with torch.device("meta"):
         encoder = make_encoder(settings)
@@ -172,12 +171,7 @@ def load(
         part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         load_state(module, part, path=path, dtype=kind)
 
-    @functools.cache
-    def fingerprint() -> str:
-        return f"{sha256_of(path)}:{model.layer}:{dtype or 'float32'}"
-
-    model = LiteModel(name, encoder.to(device), head, settings, layer=layer, fingerprint=fingerprint)
-    return model
+    return LiteModel(name, encoder.to(device), head, settings, layer=layer, fingerprint=identity)
 
 
 def make_encoder(settings: Mapping[str, Any]) -> Encoder:
@@ -205,7 +199,9 @@ def write(path: Path, encoder: Encoder, head: nn.Linear, settings: Mapping[str, 
     """
     modules = {"encoder": encoder, "head": head}
     state = {
-        f"{part}.{key}": value for part, one in modules.items() for key, value in one.state_dict().items()
+        f"{part}.{key}": value.cpu()
+        for part, one in modules.items()
+        for key, value in one.state_dict().items()
     }
     linears = {
         f"encoder.{name}.weight" for name, one in encoder.named_modules() if isinstance(one, nn.Linear)
@@ -245,22 +241,23 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     WeightsError
         There is no such file, it is damaged, or of another kind.
     """
-    if not path.is_file():
-        raise WeightsError(f"weights {path}: there is no such file; correct the path")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"weights {path}: cannot be read ({error}); make or download it again") from error
+    metadata, state = read_safetensors(path)
     if FORMAT not in metadata:
         raise WeightsError(
             f"weights {path}: not a file of `openfoldpp train plm-lite` (its description has "
             f"{', '.join(metadata) or 'nothing'}, expected {FORMAT!r})"
         )
-    settings = json.loads(metadata[FORMAT])
-    with torch.device("meta"):
-        shapes = {f"encoder.{key}": value.shape for key, value in make_encoder(settings).state_dict().items()}
+    try:
+        settings = json.loads(metadata[FORMAT])
+        _ = ALPHABETS[settings["alphabet"]], settings["max_residues"]
+        with torch.device("meta"):
+            encoder = make_encoder(settings)
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise WeightsError(
+            f"weights {path}: its description is damaged ({reason}); make or download it again"
+        ) from error
+    shapes = {f"encoder.{key}": value.shape for key, value in encoder.state_dict().items()}
     found = {key: value.float() for key, value in state.items() if not key.endswith((_CODES, _SCALES))}
     for key in (key.removesuffix(_CODES) for key in state if key.endswith(_CODES)):
         codes, scales, shape = state[f"{key}{_CODES}"], state.get(f"{key}{_SCALES}"), shapes.get(key)
@@ -290,4 +287,4 @@ def stored(weight: Tensor) -> Tensor:
     scales = nf4.scales_of(weight).float().repeat_interleave(nf4.BLOCK, 1)[:, : weight.shape[1]]
     # A block of zeros has scale 0.
     steps = (weight * (_STEPS / scales.clamp_min(1e-7))).round_().add_(_STEPS).int().clamp_(0, 2 * _STEPS)
-    return _NEAREST.index_select(0, steps.view(-1)).view_as(weight) * scales
+    return _NEAREST.to(weight.device).index_select(0, steps.view(-1)).view_as(weight) * scales

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from openfoldpp.errors import InputError, WeightsError
 from openfoldpp.fasta import TAG_RULES
+from openfoldpp.plm.embedder import require_several
 from openfoldpp.plm.extract_fasta import read_records
 from openfoldpp.plm.extract_folder import read_listing, read_manifest
 from openfoldpp.plm.extract_shards import read_shard, shards, tags_and_sequences
-from openfoldpp.plm.layouts import read_representations_file, read_tokens_file
-from openfoldpp.plm.weights import read_torch_file
+from openfoldpp.plm.layouts import last_layer, read_representations_file, read_tokens_file
+from openfoldpp.plm.weights import layer_of, read_torch_file
 
 NAME = "precomputed"
 
@@ -42,12 +43,14 @@ class Precomputed:
     folder : pathlib.Path
         With the embeddings.
     layer : int, optional
-        Which of the layers in SoloSeq's or fair-esm's files; by default the last that a file has.
+        Which of the layers in SoloSeq's or fair-esm's files; by default the last that the first file has.
 
     Attributes
     ----------
     model : str or None
         The language model whose embeddings these are, where the folder says it.
+    layer : int or None
+        Whose output they are, where the folder or its files say it.
 
     Raises
     ------
@@ -73,6 +76,8 @@ class Precomputed:
         sequence, place = next(iter(self._places.items()))
         self.channels = place.read(sequence).shape[1]
         self.model: str | None = self._manifest["model"] if self._manifest else None
+        told = layer_of(self._manifest["fingerprint"]) if self._manifest else None
+        self.layer = self._layer if told is None else told
 
     def __len__(self) -> int:
         return len(self._places)
@@ -130,6 +135,7 @@ class Precomputed:
         WeightsError
             A file is damaged, or has another number of channels than the others.
         """
+        require_several(sequences)
         for index, sequence in enumerate(sequences):
             place = self._places.get(sequence)
             if place is None:
@@ -179,6 +185,8 @@ class Precomputed:
             if not isinstance(sequence, str):
                 nameless.append(path)
                 continue
+            if not tokens and self._layer is None:
+                self._layer = last_layer(path)  # one for all files
             read = (
                 functools.partial(read_tokens_file, path)
                 if tokens
@@ -231,7 +239,7 @@ def load(
     weights : pathlib.Path
         The folder.
     layer : int, optional
-        Which of the layers in SoloSeq's or fair-esm's files; by default the last that a file has.
+        Which of the layers in SoloSeq's or fair-esm's files; by default the last that the first file has.
     dtype : str, optional
         There is nothing to compute: only None.
     device : str

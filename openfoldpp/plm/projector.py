@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from openfoldpp.errors import WeightsError
 from openfoldpp.files import atomic_write
 from openfoldpp.plm.embedder import Embedder
+from openfoldpp.plm.weights import read_safetensors
 
 _FORMAT = "openfoldpp token projector 1"
 _WEIGHT = "weight"
@@ -90,7 +90,7 @@ class TokenProjector(nn.Module):
         -------
         str or None
             What the user should know: that it was trained on embeddings of the same model with other weights
-            or in another dtype, quantised ones for example.
+            or in another dtype, quantised ones for example; or that model or layer are not known.
 
         Raises
         ------
@@ -98,18 +98,21 @@ class TokenProjector(nn.Module):
             It was trained for another language model, layer or preset, or its shape does not fit.
         """
         self.require_preset(preset, c_m=c_m)
-        # Embeddings that were made before say which model made them, if that is known, and no layer.
-        known = getattr(embedder, "model", embedder.name)
-        layer = getattr(embedder, "layer", self.layer)
-        found = (self.plm if known is None else known, layer, embedder.channels)
+        # Of embeddings that were made before, it may not be known.
+        model, layer = getattr(embedder, "model", embedder.name), getattr(embedder, "layer", None)
+        found = (model or self.plm, self.layer if layer is None else layer, embedder.channels)
         if found != (self.plm, self.layer, self.c_plm):
             raise WeightsError(
                 f"the projector was trained for {_words(self.plm, self.layer, self.c_plm)}, and the language "
-                f"model in use is {_words(*found)}: give --plm {self.plm} and its layer, or another "
-                "--projector_weights"
+                f"model in use is {_words(*found)}: give --plm {self.plm} and its layer, embeddings of that, "
+                "or another --projector_weights"
             )
-        if known is None:
-            return f"the projector takes embeddings of {self.plm}; which model made these is not known"
+        unknown = ["model"] * (model is None) + ["layer"] * (layer is None and self.layer is not None)
+        if unknown:
+            return (
+                f"the projector takes embeddings of {_words(self.plm, self.layer, self.c_plm)}; these do not "
+                f"say their {' and '.join(unknown)}"
+            )
         if self.fingerprint and not embedder.fingerprint.endswith(self.fingerprint):
             return (
                 f"the projector was trained on embeddings of {self.plm} with other weights or in another "
@@ -168,18 +171,7 @@ class TokenProjector(nn.Module):
             There is no such file, it is damaged or something else, or it was never trained.
         """
         path = Path(path).expanduser()
-        if not path.is_file():
-            raise WeightsError(f"--projector_weights {path}: there is no such file; correct the path")
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                told = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise WeightsError(
-                f"--projector_weights {path}: cannot be read as safetensors ({reason}); give the file that "
-                "TokenProjector.save wrote"
-            ) from error
+        told, tensors = read_safetensors(path, "--projector_weights")
         if told.get("format") != _FORMAT:
             raise WeightsError(
                 f"--projector_weights {path}: is no token projector (its format is {told.get('format')!r}, "

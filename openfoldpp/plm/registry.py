@@ -8,8 +8,11 @@ name and the keywords ``weights``, ``layer``, ``dtype`` and ``device``, and retu
 from __future__ import annotations
 
 import difflib
+import textwrap
 from importlib import metadata
 from pathlib import Path
+
+import torch
 
 from openfoldpp.errors import InputError, WeightsError
 from openfoldpp.plm.embedder import Embedder
@@ -53,7 +56,7 @@ def load(
     Raises
     ------
     InputError
-        There is no such model, layer, dtype or device.
+        There is no such model, layer, dtype or device, or two packages have a model of this name.
     WeightsError
         The weights are missing, damaged, or another model's.
     MissingDependencyError
@@ -71,6 +74,12 @@ def load(
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else "is its package installed?"
         raise InputError(f"language model {name!r} is unknown; {hint} Known: {', '.join(names())}")
+    if len(found) > 1:
+        packages = " and ".join(sorted(f"{point.dist.name} ({point.value})" for point in found))
+        raise InputError(
+            f"language model {name!r} is in several packages: {packages}; uninstall all but one of them"
+        )
+    _check_device(device)
     path = Path(weights).expanduser() if weights is not None else None
     if path is not None and not path.exists():
         raise WeightsError(f"{name}: weights {path}: there is no such file or folder; correct the path")
@@ -79,3 +88,13 @@ def load(
     if path is not None and is_quantised(path):
         return load_quantised(path, name, layer=layer, dtype=dtype, device=device)
     return found[0].load()(name, weights=path, layer=layer, dtype=dtype, device=device)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError) as error:  # what torch raises depends on its build
+        raise InputError(
+            f"device {device!r} cannot be used ({textwrap.shorten(str(error), 160)}); give cpu or another "
+            "one with --device (of openfoldpp embed) or --model_device (of a prediction)"
+        ) from error

@@ -2,11 +2,13 @@
 
 Sequences of a batch are concatenated and not padded: the linear layers see ``[N_tokens, C]``, attention sees
 each sequence alone. So no work is done on padding, and a sequence's embedding does not depend on what it is
-batched with, but for the rounding of a matrix product of another size.
+batched with, but for the rounding of a matrix product of another size. On a GPU, where a kernel for each
+length would take longer to launch than to run, attention alone pads and masks.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -77,14 +79,43 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(len(x), 3, self.heads, -1).unbind(1)
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
-        start, updates = 0, []
-        for length, equal in groupby(lengths):
-            count = len(list(equal))
-            end = start + count * length
-            batch = [t[start:end].view(count, length, self.heads, -1).transpose(1, 2) for t in (q, k, v)]
-            updates.append(F.scaled_dot_product_attention(*batch).transpose(1, 2).reshape(end - start, -1))
-            start = end
-        return self.output(torch.cat(updates) if len(updates) > 1 else updates[0])
+        attend = _attend_padded if x.is_cuda else _attend_by_length
+        return self.output(attend(q, k, v, lengths).flatten(1))
+
+
+def _attend_by_length(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Attend within each sequence, ``[N_tokens, H, width]``, neighbours of equal length together."""
+    counts = [(length, len(list(equal))) for length, equal in groupby(lengths)]
+    sizes = [length * count for length, count in counts]
+    updates = []
+    for (length, count), *group in zip(counts, *(t.split(sizes) for t in (q, k, v)), strict=True):
+        batch = [t.unflatten(0, (count, length)).transpose(1, 2) for t in group]
+        updates.append(F.scaled_dot_product_attention(*batch).transpose(1, 2).flatten(0, 1))
+    return torch.cat(updates) if len(updates) > 1 else updates[0]
+
+
+def _attend_padded(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Attend within each sequence, ``[N_tokens, H, width]``, all sequences at once."""
+    places, mask = _padding(tuple(lengths), q.device)
+    batch = [
+        t.new_zeros(mask.numel(), *t.shape[1:]).index_copy(0, places, t).unflatten(0, mask.shape)
+        for t in (q, k, v)
+    ]
+    update = F.scaled_dot_product_attention(
+        *(t.transpose(1, 2) for t in batch), attn_mask=mask[:, None, None]
+    )
+    return update.transpose(1, 2).flatten(0, 1)[places]
+
+
+@functools.lru_cache(maxsize=2)
+def _padding(lengths: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return where each token stands among padded sequences, ``[N_tokens]``, and which places are taken."""
+    with torch.inference_mode(False):
+        sizes = torch.tensor(lengths)
+        # Kernels want keys in multiples of eight.
+        longest = -(-max(lengths) // 8) * 8
+        mask = torch.arange(longest) < sizes[:, None]
+        return mask.flatten().nonzero()[:, 0].to(device), mask.to(device)
 
 
 class Block(nn.Module):

@@ -29,13 +29,15 @@ import numpy as np
 
 from openfoldpp.errors import InputError, MissingDependencyError
 
-#: Heavy, kappa and lambda chains of humans and heavy ones of mice: OLGA's model, and how often each is drawn.
-#: Of humans as many heavy as light ones, three kappa for two lambda, as in blood. OLGA has no light mouse.
+#: Heavy, kappa and lambda chains of humans, in capitals, and of mice: OLGA's model, how often each is drawn.
+#: As many heavy as light ones; of humans three kappa for two lambda, as in blood, of mice nine for one.
 CHAIN_TYPES = {
     "H": ("human_B_heavy", 0.5),
     "K": ("human_B_kappa", 0.3),
     "L": ("human_B_lambda", 0.2),
-    "M": ("mouse_B_heavy", 0.15),
+    "h": ("mouse_B_heavy", 0.2),
+    "k": ("mouse_B_kappa", 0.18),
+    "l": ("mouse_B_lambda", 0.02),
 }
 MAX_SUBSTITUTIONS = 25
 # Sequences from crystals and from sequencing often lack their ends: how many do, and up to how many residues.
@@ -53,7 +55,7 @@ _CDR_WEIGHT = 3.0
 _TRYPTOPHAN_41 = re.compile(r"W[AFILVY][HKLQR]")
 # Residues from the cysteine 23 to CDR1, the tryptophan 41 to CDR2, and CDR2 to the cysteine 104. Of 39
 # IMGT positions heavy chains leave one empty (73), light chains three (73, 81, 82), but for three families.
-_TO_CDR1, _TO_CDR2, _AFTER_CDR2 = 4, 15, {"H": 37, "K": 35, "L": 35, "M": 37}
+_TO_CDR1, _TO_CDR2, _AFTER_CDR2 = 4, 15, {"H": 37, "K": 35, "L": 35}
 _AFTER_CDR2_LONG = (("IGLV5-", "IGLV6-", "IGLV11-"), 37)
 
 
@@ -64,7 +66,7 @@ class VariableDomain:
     Attributes
     ----------
     chain_type : str
-        ``"H"``, ``"K"``, ``"L"``, or ``"M"`` for a heavy chain of a mouse.
+        ``"H"``, ``"K"``, ``"L"``; of a mouse ``"h"``, ``"k"``, ``"l"``.
     sequence : str
         From the first residue of the V gene to the last of the J gene, unless it lacks its ends.
     cdrs : tuple of (int, int)
@@ -96,7 +98,7 @@ def generate(
     seed : int or sequence of int
         Other numbers give other domains, the same numbers the same ones.
     chain_types : str
-        Which of ``H``, ``K``, ``L`` and ``M``; they keep the proportions of :data:`CHAIN_TYPES`.
+        Which of ``HKLhkl``; they keep the proportions of :data:`CHAIN_TYPES`.
     max_substitutions : int
         0 leaves the germline genes as they are.
     whole : bool
@@ -204,7 +206,7 @@ def _model(kind: str) -> _Model:
             "generated antibodies need OLGA; install it with: pip install 'openfoldpp[train]'"
         ) from error
     folder = Path(olga.__file__).parent / "default_models" / CHAIN_TYPES[kind][0]
-    joins = "VDJ" if kind in "HM" else "VJ"
+    joins = "VDJ" if kind in "Hh" else "VJ"
     genes = getattr(load_model, f"GenomicData{joins}")()
     genes.load_igor_genomic_data(
         str(folder / "model_params.txt"),
@@ -231,7 +233,7 @@ def _framework(before: str, gene: str, kind: str) -> tuple[str, tuple[int, int],
     tryptophans = [match.start() for match in _TRYPTOPHAN_41.finditer(before, cdr1)]
     if not tryptophans:
         return None
-    after = _AFTER_CDR2_LONG[1] if gene.startswith(_AFTER_CDR2_LONG[0]) else _AFTER_CDR2[kind]
+    after = _AFTER_CDR2_LONG[1] if gene.startswith(_AFTER_CDR2_LONG[0]) else _AFTER_CDR2[kind.upper()]
     # FR2 begins two residues before the tryptophan.
     cdr2 = (tryptophans[-1] + _TO_CDR2, len(before) - after)
     return (before, (cdr1, tryptophans[-1] - 2), cdr2) if cdr2[0] < cdr2[1] else None

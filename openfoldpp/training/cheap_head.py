@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,8 @@ from openfoldpp.plm.cheap_head import CheapHead, pool_windows, write
 from openfoldpp.training import fragments
 from openfoldpp.training.fragment_pairs import KINDS, Pairs, agreement
 from openfoldpp.training.fragments import Chain, Windows
-from openfoldpp.training.run_folder import RunFolder
+from openfoldpp.training.run_folder import RunFolder, one_run_in, steps_done
+from openfoldpp.training.schedule import warm_up_and_cosine
 
 #: Fvs that validation and held-out Fvs are apart from, if fewer are trained on: so that runs on fewer Fvs are
 #: measured on the same ones.
@@ -50,7 +52,6 @@ _SAME = 0.5
 # Spread of the windows' vectors at the start, angstrom: about that of RMSDs between fragments.
 _SPREAD = 2.0
 _WARM_UP = 100
-_LAST_RATE = 0.02
 _WEIGHT_DECAY = 1e-4
 # The square root's slope at zero is infinite.
 _NO_DISTANCE = 1e-6
@@ -108,7 +109,8 @@ def train(
     settings : Settings
         Of the run.
     out : pathlib.Path
-        Folder for the Fvs' models, ``checkpoint.pt``, ``log.jsonl`` and ``cheap_head.safetensors``.
+        Folder for the Fvs' models, ``checkpoint.pt``, ``log.jsonl`` and ``cheap_head.safetensors``; of one
+        run at a time.
     weights : pathlib.Path, optional
         Of plm_lite; by default those that come with openfoldpp.
     checkpoint_every : int
@@ -125,16 +127,21 @@ def train(
     ------
     ConfigError
         The checkpoint is of a run with other settings or weights.
+    InputError
+        Another run is writing into the folder.
     MissingDependencyError
         OLGA or flash-abb is not installed.
     WeightsError
         The weights are damaged or another model's.
     """
     lite = plm_lite.load(weights=weights)
-    learned, checked = (examples(name, lite, settings, out, say) for name in ("train", "validation"))
-    head = learn(learned, checked, settings, out, lite.fingerprint, checkpoint_every, say)
     path = out / "cheap_head.safetensors"
-    write(path, head, lite.fingerprint)
+    with one_run_in(out, say):
+        # Before the models of another run's Fvs are replaced.
+        steps_done(out, _decides(settings, lite.fingerprint))
+        learned, checked = (examples(name, lite, settings, out, say) for name in ("train", "validation"))
+        head = learn(learned, checked, settings, out, lite.fingerprint, checkpoint_every, say)
+        write(path, head, lite.fingerprint)
     return path
 
 
@@ -175,12 +182,12 @@ def learn(
     """
     pairs, head = Pairs(learned.windows), untrained(learned.pooled, settings.seed)
     optimiser = torch.optim.AdamW(head.parameters(), weight_decay=_WEIGHT_DECAY)
-    run = RunFolder(
-        out, asdict(settings) | {"projection": projection}, {"head": head, "optimiser": optimiser}
-    )
+    run = RunFolder(out, _decides(settings, projection), {"head": head, "optimiser": optimiser})
     for step in range(run.resume(), settings.steps):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, settings)
+            group["lr"] = warm_up_and_cosine(
+                step, settings.steps, highest=settings.learning_rate, warm_up=_WARM_UP
+            )
         first, second = draw(pairs, settings.pairs, np.random.default_rng([settings.seed, step]))
         rmsd = torch.from_numpy(pairs.rmsd(first, second)).float()
         distance = distances(head(learned.pooled[first]), head(learned.pooled[second]))
@@ -197,6 +204,10 @@ def learn(
             said = ", ".join(f"{key} {value:.3f}" for key, value in figures.items())
             say(f"step {step + 1:,} of {settings.steps:,}: loss {loss.item():.4f}; Spearman {said}")
     return head
+
+
+def _decides(settings: Settings, projection: str) -> dict[str, Any]:
+    return asdict(settings) | {"projection": projection}
 
 
 def error(distance: Tensor, rmsd: Tensor, anywhere: int) -> Tensor:
@@ -246,13 +257,6 @@ def draw(pairs: Pairs, count: int, rng: np.random.Generator) -> tuple[np.ndarray
     drawn = [pairs.draw(kind, round(share * count), rng) for kind, share in _SHARES.items()]
     first, second = zip(*drawn, strict=True)
     return np.concatenate(first), np.concatenate(second)
-
-
-def learning_rate(step: int, settings: Settings) -> float:
-    """Return the rate of a `step` by the `settings`: a short rise, then a cosine down to a fiftieth."""
-    rise = min(1.0, (step + 1) / _WARM_UP)
-    fall = (1 + math.cos(math.pi * step / settings.steps)) / 2
-    return settings.learning_rate * rise * (_LAST_RATE + (1 - _LAST_RATE) * fall)
 
 
 def untrained(pooled: Tensor, seed: int) -> CheapHead:

@@ -1,4 +1,4 @@
-"""What distilling an encoder takes: the student, what it is compared by, and rounded weights."""
+"""What distilling an encoder takes: teacher, student, optimisers, what is compared, and rounded weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openfoldpp.errors import ConfigError
-from openfoldpp.plm import plm_lite
+from openfoldpp.errors import ConfigError, MissingDependencyError, WeightsError
+from openfoldpp.plm import plm_lite, registry
+from openfoldpp.plm.embedder import LanguageModel
+from openfoldpp.plm.quantization.loading import QuantisedModel
 from openfoldpp.plm.transformer import Encoder
 from openfoldpp.training.plm_lite_data import Batch
 
@@ -20,6 +22,52 @@ from openfoldpp.training.plm_lite_data import Batch
 _HEAD_RESIDUES = 256
 # What the student takes from the teacher and leaves as it is.
 _FROZEN = ("tokens.", "positions.", "norm_embedding.", "frequencies")
+
+
+def load_teacher(name: str, weights: str | None, device: str) -> LanguageModel:
+    """Load a language model whose blocks a student can learn from.
+
+    Parameters
+    ----------
+    name : str
+        As :func:`openfoldpp.plm.load` takes it.
+    weights : str or None
+        Its own weights; None: those of its package or cache.
+    device : str
+        A torch device.
+
+    Returns
+    -------
+    LanguageModel
+
+    Raises
+    ------
+    ConfigError
+        It is quantised, or no encoder of ESM's or AntiBERTy's kind.
+    WeightsError
+        Its weights are missing, damaged or another model's.
+    """
+    try:
+        teacher = registry.load(name, weights=weights, device=device)
+    except WeightsError as error:
+        # The flag of every other command.
+        raise WeightsError(str(error).replace("--plm_weights", "--teacher-weights")) from error
+    if isinstance(teacher, QuantisedModel):
+        raise ConfigError(
+            f"--teacher-weights {weights}: a quantised copy, and a student learns from full-precision "
+            f"weights; name the file that it was made of, or leave the flag out for that of {name}'s package "
+            "or cache"
+        )
+    if (
+        not isinstance(teacher, LanguageModel)
+        or type(teacher.encoder) is not Encoder
+        or teacher.alphabet not in plm_lite.ALPHABETS.values()
+    ):
+        raise ConfigError(
+            f"--teacher {name}: its blocks cannot be learned from; expected a model of ESM's or AntiBERTy's "
+            "kind: antiberty, esm1b, esm2_t33_650M_UR50D..."
+        )
+    return teacher
 
 
 def make_student(
@@ -85,7 +133,7 @@ def make_student(
 
 def make_head(embeddings: Tensor) -> nn.Linear:
     """Return a head that starts as the first 64 principal components of `embeddings`, ``[N_res, C_plm]``."""
-    head = nn.Linear(embeddings.shape[1], plm_lite.HEAD_CHANNELS)
+    head = nn.Linear(embeddings.shape[1], plm_lite.HEAD_CHANNELS, device=embeddings.device)
     mean = embeddings.double().mean(0)
     # Eigenvectors of the covariance, the largest last.
     components = (
@@ -97,6 +145,39 @@ def make_head(embeddings: Tensor) -> nn.Linear:
         head.weight[: len(components)] = components.float()
         head.bias[: len(components)] = -(components @ mean).float()
     return head
+
+
+def make_optimisers(student: Encoder, head: nn.Linear) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Return the optimisers.
+
+    Parameters
+    ----------
+    student : Encoder
+        Muon (Jordan et al. 2024) moves its matrices that are not frozen, in fewer steps than AdamW needs.
+    head : torch.nn.Linear
+        AdamW moves it, and the student's vectors.
+
+    Returns
+    -------
+    (torch.optim.Optimizer, torch.optim.Optimizer)
+        Both take the same learning rate.
+
+    Raises
+    ------
+    MissingDependencyError
+        This torch has no Muon.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise MissingDependencyError(
+            f"training plm-lite needs torch 2.9 or later, this is {torch.__version__}: pip install -U torch"
+        )
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    # Its updates have the size of AdamW's, so that both take one learning rate.
+    muon = torch.optim.Muon(
+        [p for p in trained if p.ndim == 2], lr=0.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+    )
+    others = [*(p for p in trained if p.ndim != 2), *head.parameters()]
+    return muon, torch.optim.AdamW(others, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
 
 def layer_outputs(encoder: Encoder, batch: Batch, blocks: Sequence[int]) -> list[Tensor]:

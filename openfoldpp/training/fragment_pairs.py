@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from openfoldpp.errors import InputError
-from openfoldpp.training.fragments import Windows, fragment_rmsd
+from openfoldpp.geometry.superposition import fragment_rmsd
+from openfoldpp.training.fragments import Windows
 
 #: Pairs of any two windows; of windows at the same place; of those, windows of a CDR.
 KINDS = ("anywhere", "same place", "same CDR place")

@@ -112,7 +112,7 @@ class Windows:
 
 
 def draw(count: int, seed: int) -> list[tuple[VariableDomain, VariableDomain]]:
-    """Generate pairs of a heavy and a light variable domain, drawn independently of each other.
+    """Generate pairs of a heavy and a light variable domain, of a human or a mouse, drawn independently else.
 
     Parameters
     ----------
@@ -130,9 +130,9 @@ def draw(count: int, seed: int) -> list[tuple[VariableDomain, VariableDomain]]:
     MissingDependencyError
         OLGA is not installed.
     """
-    heavy = generate(count, [seed, 0], chain_types="H")
-    light = generate(count, [seed, 1], chain_types="KL")
-    return list(zip(heavy, light, strict=True))
+    heavy = generate(count, [seed, 0], chain_types="Hh")
+    human, mouse = (generate(count, [seed, 1], chain_types=kinds) for kinds in ("KL", "kl"))
+    return [(one, mouse[i] if one.chain_type.islower() else human[i]) for i, one in enumerate(heavy)]
 
 
 def draw_apart(
@@ -288,7 +288,7 @@ def windows(fvs: Sequence[tuple[Chain, Chain]]) -> Windows:
     Parameters
     ----------
     fvs : sequence of (Chain, Chain)
-        See :func:`generated_fvs`.
+        See :func:`model_fvs` and :func:`crystal_fvs`.
 
     Returns
     -------
@@ -329,28 +329,6 @@ def fragments(backbone: np.ndarray) -> np.ndarray:
     cut = np.lib.stride_tricks.sliding_window_view(backbone, K, axis=0)  # [N, A, 3, K]
     atoms = cut.transpose(0, 3, 1, 2).reshape(len(cut), -1, 3)
     return (atoms - atoms.mean(1, keepdims=True)).astype(np.float32)
-
-
-def fragment_rmsd(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Root-mean-square deviations of many pairs, each after its best superposition (Kabsch 1976).
-
-    Parameters
-    ----------
-    a, b : numpy.ndarray
-        ``[P, A, 3]``, angstrom: fragment i of one belongs to fragment i of the other, atom by atom.
-
-    Returns
-    -------
-    numpy.ndarray of shape (P,), float64
-        Angstrom. Nothing is mirrored.
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    covariance = a.transpose(0, 2, 1) @ b
-    singular = np.linalg.svd(covariance, compute_uv=False)
-    singular[:, 2] *= np.sign(np.linalg.det(covariance))
-    squared = (a**2).sum((1, 2)) + (b**2).sum((1, 2)) - 2 * singular.sum(1)
-    return np.sqrt(np.maximum(squared, 0) / a.shape[1])
 
 
 def _spans(chain: Chain) -> Iterator[tuple[int, int]]:

@@ -19,7 +19,7 @@ trainer would take off the reader's hands.
 
 from __future__ import annotations
 
-import math
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -30,34 +30,39 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader
 
-from openfoldpp.errors import MissingDependencyError
-from openfoldpp.plm import plm_lite, registry
+from openfoldpp.plm import plm_lite
+from openfoldpp.plm.alphabet import Alphabet
 from openfoldpp.plm.embedder import LanguageModel
 from openfoldpp.plm.transformer import Encoder
 from openfoldpp.training.distillation import (
     distance,
     head_loss,
     layer_outputs,
+    load_teacher,
     make_head,
+    make_optimisers,
     make_student,
     rounded,
 )
 from openfoldpp.training.plm_lite_data import (
+    Batch,
+    Pool,
     calibration_sequences,
     collate,
     read_pool,
     training_sequences,
     validation_sequences,
 )
-from openfoldpp.training.run_folder import RunFolder, load_parts
+from openfoldpp.training.run_folder import RunFolder, load_parts, one_run_in
+from openfoldpp.training.schedule import warm_up_and_cosine
 
 # Weight of the mean loss of the blocks before the last, beside the last one's 1.
 _EARLIER_BLOCKS = 0.3
 # A tenth of the steps, at most this many, lead up to the highest rate, which transformers do not bear at
 # once.
 _WARM_UP = 200
-_LAST_RATE = 0.02
 _CLIP = 1.0
 # Settings that are paths: the model says their names, and not where they were.
 _FILES = ("weights", "sequences", "start_from")
@@ -106,7 +111,13 @@ class Settings:
 
 
 def train(
-    settings: Settings, out: Path, *, checkpoint_every: int = 100, say: Callable[[str], Any] = print
+    settings: Settings,
+    out: Path,
+    *,
+    checkpoint_every: int = 100,
+    device: str = "cpu",
+    workers: int = 0,
+    say: Callable[[str], Any] = print,
 ) -> Path:
     """Train, or go on where the checkpoint in the folder ends.
 
@@ -115,9 +126,13 @@ def train(
     settings : Settings
         Of the run.
     out : pathlib.Path
-        Folder for ``checkpoint.pt``, ``log.jsonl`` and ``plm_lite.safetensors``.
+        Folder for ``checkpoint.pt``, ``log.jsonl`` and ``plm_lite.safetensors``. One run at a time.
     checkpoint_every : int
         Steps between checkpoints, each with the model so far and its cosine on sequences not learned from.
+    device : str
+        A torch device.
+    workers : int
+        Processes that make batches; 0: this one does. A CPU is busy with the model, a GPU waits for batches.
     say : callable
         Gets a line of text at each checkpoint.
 
@@ -129,19 +144,39 @@ def train(
     Raises
     ------
     ConfigError
-        A setting cannot be used, or differs from that of the checkpoint.
+        A setting cannot be used, or differs from that of the checkpoint; the teacher cannot be learned from.
     InputError
-        The FASTA file is missing or has no sequence.
+        The FASTA file cannot be used, or another run is writing into the folder.
     WeightsError
-        The checkpoint to start from is missing, or another model's.
+        A checkpoint or the teacher's weights are missing, damaged, or another model's.
     MissingDependencyError
         OLGA is not installed and no sequences are given, or torch is older than 2.9.
     """
-    teacher = registry.load(settings.teacher, weights=settings.weights)
+    teacher = load_teacher(settings.teacher, settings.weights, device)
     pool = read_pool(settings.sequences, teacher.max_residues, settings.batch_tokens)
+    with one_run_in(out, say):
+        return _train(settings, out, teacher, pool, checkpoint_every, workers, say)
+
+
+def _train(
+    settings: Settings,
+    out: Path,
+    teacher: LanguageModel,
+    pool: Pool | None,
+    checkpoint_every: int,
+    workers: int,
+    say: Callable[[str], Any],
+) -> Path:
+    learned, apart = pool or (None, None)
     student, kept = make_student(teacher.encoder, settings.keep_every, settings.width, settings.seed)
-    known = collate(calibration_sequences(settings.seed, _CALIBRATION_RESIDUES, pool), teacher)
-    check = collate(validation_sequences(settings.seed, _VALIDATION_RESIDUES, pool), teacher)
+    student.to(teacher.device)
+    known, check = (
+        collate(sequences, teacher.alphabet).to(teacher.device)
+        for sequences in (
+            calibration_sequences(settings.seed, _CALIBRATION_RESIDUES, learned),
+            validation_sequences(settings.seed, _VALIDATION_RESIDUES, apart),
+        )
+    )
     with torch.no_grad():
         head = make_head(layer_outputs(teacher.encoder, known, kept)[-1])
         wanted = layer_outputs(teacher.encoder, check, kept)[-1]
@@ -158,21 +193,31 @@ def train(
     parts = {"student": student, "head": head, "muon": optimisers[0], "adamw": optimisers[1]}
     folder = RunFolder(out, asdict(settings), parts)
     path = out / "plm_lite.safetensors"
+    # For sequences this short its gradient takes less than half of the time of the fused one on a CPU.
+    kernels = [SDPBackend.MATH] if teacher.device.type == "cpu" else [*SDPBackend.__members__.values()]
 
-    for step in range(folder.resume(), settings.steps):
-        start = time.perf_counter()
-        batch = collate(training_sequences(settings.seed, step, settings.batch_tokens, pool), teacher)
+    steps = range(folder.resume(), settings.steps)
+    say(
+        f"{settings.teacher}: {len(kept)} of {len(teacher.encoder.blocks)} blocks, steps {steps.start + 1:,} "
+        f"to {settings.steps:,}; each is a line of {folder.log}"
+    )
+    make = functools.partial(_make_batch, settings, teacher.alphabet, learned)
+    warm_up = max(1, min(_WARM_UP, settings.steps // 10))
+    start = time.perf_counter()
+    for step, batch in zip(steps, DataLoader(steps, None, num_workers=workers, collate_fn=make), strict=True):
+        batch = batch.to(teacher.device)
         rounding = step >= settings.round_from * settings.steps
-        rate = learning_rate(step, settings)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.dtype == "bfloat16"):
+        rate = warm_up_and_cosine(
+            step, settings.steps, highest=settings.learning_rate, warm_up=warm_up, falls_from=warm_up
+        )
+        with torch.autocast(teacher.device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
             with torch.no_grad():
                 targets = layer_outputs(teacher.encoder, batch, kept)
             with rounded(linears if rounding else []):
-                # For sequences this short its gradient takes less than half of the time of the fused one.
-                with sdpa_kernel(SDPBackend.MATH):
+                with sdpa_kernel(kernels):
                     outputs = layer_outputs(student, batch, every)
                 *before, last = (distance(*pair) for pair in zip(outputs, targets, strict=True))
-                earlier = sum(before, torch.zeros(())) / max(1, len(before))
+                earlier = sum(before, torch.zeros((), device=last.device)) / max(1, len(before))
                 short = head_loss(head, outputs[-1].detach(), targets[-1], (settings.seed, step))
                 (last + _EARLIER_BLOCKS * earlier + short).backward()
         nn.utils.clip_grad_norm_(student.parameters(), _CLIP)
@@ -182,8 +227,8 @@ def train(
             optimiser.step()
             optimiser.zero_grad()
         cosine = F.cosine_similarity(outputs[-1].detach(), targets[-1], dim=-1).mean()
-        seconds = time.perf_counter() - start
         figures = {"loss": last, "earlier": earlier, "head": short, "cosine": cosine, "rate": rate}
+        seconds, start = time.perf_counter() - start, time.perf_counter()
         folder.note(step + 1, **figures, rounded=rounding, tokens=len(batch.tokens), seconds=seconds)
 
         if (step + 1) % checkpoint_every == 0 or step + 1 == settings.steps:
@@ -197,46 +242,8 @@ def train(
     return path
 
 
-def make_optimisers(student: Encoder, head: nn.Linear) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Return the optimisers.
-
-    Parameters
-    ----------
-    student : Encoder
-        Muon (Jordan et al. 2024) moves its matrices that are not frozen, in fewer steps than AdamW needs.
-    head : torch.nn.Linear
-        AdamW moves it, and the student's vectors.
-
-    Returns
-    -------
-    (torch.optim.Optimizer, torch.optim.Optimizer)
-        Both take the same learning rate.
-
-    Raises
-    ------
-    MissingDependencyError
-        This torch has no Muon.
-    """
-    if not hasattr(torch.optim, "Muon"):
-        raise MissingDependencyError(
-            f"training plm-lite needs torch 2.9 or later, this is {torch.__version__}: pip install -U torch"
-        )
-    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    # Its updates have the size of AdamW's, so that both take one learning rate.
-    muon = torch.optim.Muon(
-        [p for p in trained if p.ndim == 2], lr=0.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-    )
-    others = [*(p for p in trained if p.ndim != 2), *head.parameters()]
-    return muon, torch.optim.AdamW(others, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-
-
-def learning_rate(step: int, settings: Settings) -> float:
-    """Return the rate of a `step` under `settings`: a linear warm-up, then a cosine down to a fiftieth."""
-    warm = max(1, min(_WARM_UP, settings.steps // 10))
-    if step < warm:
-        return settings.learning_rate * (step + 1) / warm
-    part = (step - warm) / max(1, settings.steps - warm)
-    return settings.learning_rate * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * part)))
+def _make_batch(settings: Settings, alphabet: Alphabet, pool: list[str] | None, step: int) -> Batch:
+    return collate(training_sequences(settings.seed, step, settings.batch_tokens, pool), alphabet)
 
 
 def describe(

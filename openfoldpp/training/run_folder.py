@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor
 
 from openfoldpp.errors import ConfigError, WeightsError
-from openfoldpp.files import atomic_write, write_text
+from openfoldpp.files import atomic_write, locked_folder, write_text
 from openfoldpp.plm.weights import read_torch_file
+
+_CHECKPOINT = "checkpoint.pt"
 
 
 class RunFolder:
@@ -30,11 +33,11 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: Mapping[str, Any], parts: Mapping[str, Any]):
         path.mkdir(parents=True, exist_ok=True)
-        self.log, self.checkpoint = path / "log.jsonl", path / "checkpoint.pt"
+        self.log, self.checkpoint = path / "log.jsonl", path / _CHECKPOINT
         self.settings, self.parts = dict(settings), parts
 
     def resume(self) -> int:
-        """Set the parts as the checkpoint has them, and cut the log to it.
+        """Set the parts as the checkpoint has them, and cut the log to it, and before a torn line.
 
         Returns
         -------
@@ -45,25 +48,24 @@ class RunFolder:
         ------
         ConfigError
             The checkpoint is of a run with other settings.
+        WeightsError
+            It is no checkpoint of such a run, or damaged.
         """
-        if not self.checkpoint.is_file():
+        steps = steps_done(self.checkpoint.parent, self.settings)
+        if not steps:
             self.log.unlink(missing_ok=True)
             return 0
-        found = read_torch_file(self.checkpoint)
-        then = found["settings"]
-        other = [
-            f"{key} {then.get(key)!r}, not {now!r}"
-            for key, now in self.settings.items()
-            if then.get(key) != now
-        ]
-        if other:
-            raise ConfigError(
-                f"{self.checkpoint} is of a run with {'; '.join(other)}: give its settings, or another --out"
-            )
         load_parts(self.checkpoint, self.parts)
-        lines = self.log.read_text().splitlines(keepends=True)
-        write_text(self.log, "".join(line for line in lines if json.loads(line)["step"] <= found["step"]))
-        return found["step"]
+        kept = []
+        for line in self.log.read_text().splitlines(keepends=True):
+            try:
+                step = json.loads(line)["step"]
+            except ValueError:
+                break  # half a line, which a killed run or a full disk left
+            if step <= steps:
+                kept.append(line.rstrip() + "\n")
+        write_text(self.log, "".join(kept))
+        return steps
 
     def note(self, step: int, **figures: Tensor | float) -> None:
         """Add a line to the log.
@@ -89,6 +91,74 @@ class RunFolder:
             torch.save({"step": step, "settings": self.settings, "parts": parts}, file)
 
 
+@contextlib.contextmanager
+def one_run_in(folder: Path, say: Callable[[str], Any]) -> Iterator[None]:
+    """Make a folder, and keep other runs out of it.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the run.
+    say : callable
+        Gets a line where the file system has no locks.
+
+    Raises
+    ------
+    InputError
+        Another run is writing into it.
+    """
+    with locked_folder(folder, ".run.lock", "openfoldpp train") as note:
+        if note:
+            say(note)
+        yield
+
+
+def steps_done(folder: Path, settings: Mapping[str, Any]) -> int:
+    """Return how far a run is, and refuse one of other settings.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the run.
+    settings : mapping
+        What decides it.
+
+    Returns
+    -------
+    int
+        Steps; 0 where there is no checkpoint.
+
+    Raises
+    ------
+    ConfigError
+        The checkpoint is of a run with other settings.
+    WeightsError
+        It is no checkpoint, or damaged.
+    """
+    checkpoint = folder / _CHECKPOINT
+    if not checkpoint.is_file():
+        return 0
+    found = _read(checkpoint)
+    then = found["settings"]
+    other = [f"{key} {then.get(key)!r}, not {now!r}" for key, now in settings.items() if then.get(key) != now]
+    if other:
+        raise ConfigError(
+            f"{checkpoint} is of a run with {'; '.join(other)}: give its settings, or another --out"
+        )
+    return found["step"]
+
+
+def _read(checkpoint: Path) -> Mapping[str, Any]:
+    found = read_torch_file(checkpoint)
+    kinds = {"step": int, "settings": Mapping, "parts": Mapping}
+    if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
+        raise WeightsError(
+            f"checkpoint {checkpoint}: has {', '.join(map(str, found))[:80] or 'nothing'}, expected "
+            f"{', '.join(kinds)}, as openfoldpp train writes it; move it away, or name another"
+        )
+    return found
+
+
 def load_parts(checkpoint: Path, parts: Mapping[str, Any]) -> None:
     """Set modules and optimisers as a checkpoint has them.
 
@@ -104,10 +174,10 @@ def load_parts(checkpoint: Path, parts: Mapping[str, Any]) -> None:
     WeightsError
         There is no such file, it is damaged, or its parts have other names or shapes.
     """
-    found = read_torch_file(checkpoint).get("parts", {})
+    found = _read(checkpoint)["parts"]
     try:
         for name, part in parts.items():
             part.load_state_dict(found[name])
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"checkpoint {checkpoint}: not of such a run ({reason}); give another") from error

@@ -31,23 +31,26 @@ def near(queries: Sequence[str], references: Sequence[str], identity: float = 0.
     -------
     numpy.ndarray of shape (len(queries),), bool
 
-    Notes ----- Only pairs that share enough words of three letters are aligned: a sequence with `d`
-    residues that differ in at most four gaps keeps all of its words but 3 d and 8 more. So what is told is
-    exact.
+    Notes
+    -----
+    Only pairs that share enough words of three letters are aligned: a sequence with `d` residues that differ
+    in at most four gaps keeps all of its words but 3 d and 8 more. So what is told is exact.
     """
     found = np.zeros(len(queries), bool)
     words = _words(queries)
     sizes, lengths = words.sum(1), np.array([len(query) for query in queries])
     for start in range(0, len(references), _CHUNK):
         chunk = references[start : start + _CHUNK]
-        shared = words @ _words(chunk).T
+        # A query that has a near one needs no other.
+        (left,) = np.nonzero(~found)
+        shared = words[left] @ _words(chunk).T
         others = np.array([len(reference) for reference in chunk])
-        shorter = np.minimum(lengths[:, None], others)
+        shorter = np.minimum(lengths[left, None], others)
         # Residues of the query that are opposite an unequal one, and those opposite none.
-        lost = _WORD * (1 - identity) * shorter + np.maximum(lengths[:, None] - others, 0) + 2 * _GAPS
-        for query, reference in zip(*np.nonzero(shared >= sizes[:, None] - lost), strict=True):
-            if not found[query]:
-                found[query] = identical(queries[query], chunk[reference]) >= identity
+        lost = _WORD * (1 - identity) * shorter + np.maximum(lengths[left, None] - others, 0) + 2 * _GAPS
+        for row, reference in zip(*np.nonzero(shared >= sizes[left, None] - lost), strict=True):
+            if not found[left[row]]:
+                found[left[row]] = identical(queries[left[row]], chunk[reference]) >= identity
     return found
 
 

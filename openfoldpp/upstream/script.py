@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openfoldpp.errors import OpenFoldPPError, RelaxationError, UpstreamError
+from openfoldpp.errors import OpenFoldPPError, RelaxationError, UpstreamError, is_out_of_memory
 from openfoldpp.upstream import seams
 from openfoldpp.upstream.checkpoints import check_checkpoint_file, explain_load_error
 from openfoldpp.upstream.configuration import configured
 from openfoldpp.upstream.generators import generators, restore_generators
 from openfoldpp.upstream.locate import Installation
-from openfoldpp.upstream.model import heard, is_out_of_memory, one_run, quiet_upstream
+from openfoldpp.upstream.model import heard, one_run, quiet_upstream
 from openfoldpp.upstream.relaxation import relaxation_error, require_relaxable
 from openfoldpp.upstream.script_seams import (
     FEATURES,

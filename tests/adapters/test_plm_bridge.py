@@ -11,7 +11,11 @@ from openfoldpp.adapters.plm_options import chosen
 from openfoldpp.errors import InputError, WeightsError
 from openfoldpp.inference.options import parse
 from openfoldpp.plm import LongSequenceWarning
+from openfoldpp.plm.alphabet import ESM
 from openfoldpp.plm.projector import TokenProjector
+from openfoldpp.plm.quantization import Description, load_quantised, quantise, save
+from openfoldpp.plm.quantization.linear import why_no_bytes
+from openfoldpp.plm.transformer import Architecture, Encoder
 from openfoldpp.types import Chain, Target
 
 SOLO, PTM, MULTIMER = "seq_model_esm1b_ptm", "model_1_ptm", "model_1_multimer_v3"
@@ -47,6 +51,9 @@ class Fixed:
             torch.tensor([[ord(letter), place] for place, letter in enumerate(sequence)], dtype=torch.float32)
             for sequence in sequences
         ]
+
+    def embed_each(self, sequences):
+        return enumerate(self.embed(sequences))
 
 
 @pytest.fixture
@@ -138,8 +145,10 @@ def test_embeddings_among_the_alignments_are_used(fixed, tmp_path):
     given = ["--config_preset", SOLO, "--use_precomputed_alignments", str(tmp_path)]
     assert fixed.openfoldpp_make_features(target, options(*given)) is None
     assert fixed.loaded == []
-    with pytest.raises(InputError, match=r"has an embedding \(.pt\) of a: leave out one of the two"):
-        fixed.openfoldpp_make_features(target, options(*given, "--plm", "esm1b"))
+    for flag in ("--plm esm1b", "--plm_weights w", "--plm_layer 33", "--plm_dtype float16"):
+        said = rf"{flag} is given, and .* has an embedding \(.pt\) of a: leave out one of the two"
+        with pytest.raises(InputError, match=said):
+            fixed.openfoldpp_make_features(target, options(*given, *flag.split()))
 
 
 def test_every_chain_is_embedded_alone_and_the_model_is_loaded_once(fixed, projector_file):
@@ -161,11 +170,20 @@ def test_every_chain_is_embedded_alone_and_the_model_is_loaded_once(fixed, proje
     assert fixed._loaded[1].seen == [[one, two], ["GGA"]]
 
 
-def test_a_long_sequence_is_a_note_and_other_warnings_stay_warnings(fixed, projector_file):
+def test_a_long_sequence_is_a_note_and_other_warnings_stay_warnings(
+    fixed, projector_file, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("OPENFOLDPP_CACHE_DIR", str(tmp_path / "kept"))
     given = options("--plm", "fixed", "--projector_weights", str(projector_file))
+    target = Target("a", (Chain("a", "A" * 31),))
     with pytest.warns(DeprecationWarning, match="something else"):
-        features = fixed.openfoldpp_make_features(Target("a", (Chain("a", "A" * 31),)), given)
-    assert features.notes == ("a sequence is long",)
+        features = fixed.openfoldpp_make_features(target, given)
+    kept = fixed.openfoldpp_make_features(target, given)
+    assert len(fixed._loaded[1].seen) == 1
+    for found in (features, kept):
+        [note] = found.notes
+        assert note.startswith("a sequence is longer than the 30 residues that fixed takes at once")
+        assert found.source.endswith(f"; {note}")
 
 
 def test_a_damaged_embedding_is_a_matter_of_its_target(fixed, projector_file, monkeypatch):
@@ -188,6 +206,12 @@ def test_a_projector_of_another_model_is_refused_before_anything_is_embedded(fix
     assert fixed._loaded[1].seen == []
 
 
+def test_the_flags_and_the_device_reach_the_model(fixed, tmp_path):
+    given = ["--plm_weights", "w.pt", "--plm_layer", "33", "--plm_dtype", "bfloat16"]
+    fixed._embedder(chosen(options("--config_preset", SOLO, *given, "--model_device", "cuda:1")))
+    assert fixed.loaded == [("esm1b", "w.pt", 33, "bfloat16", "cuda:1")]
+
+
 def test_the_projectors_layer_is_taken_unless_another_is_named(fixed, tmp_path):
     projector = TokenProjector("esm1b", layer=5, c_plm=2, c_m=256, preset=PTM)
     torch.nn.init.ones_(projector.weight)
@@ -207,15 +231,33 @@ def test_soloseq_takes_embeddings_of_its_own_width_alone(fixed):
         )
 
 
-def test_soloseq_refuses_embeddings_that_another_model_made(fixed, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "layer", "refused", "noted"),
+    [
+        ("esm1b", 33, None, None),
+        ("esm2_t33_650M_UR50D", 33, "these are embeddings of esm2_t33_650M_UR50D, layer 33, and", None),
+        ("esm1b", 12, "these are embeddings of esm1b, layer 12, and .* read layer 33 of ESM-1b", None),
+        (None, 12, "these are embeddings of a model, layer 12, and", None),
+        (None, 33, None, "do not say their model: taken for those of esm1b, layer 33"),
+        ("esm1b", None, None, "do not say their layer: "),
+        (None, None, None, "do not say their model and layer: "),
+    ],
+)
+def test_soloseq_takes_embeddings_of_its_own_model_and_layer_alone(
+    fixed, monkeypatch, model, layer, refused, noted
+):
     fixed._channels = 2
-    monkeypatch.setattr(Fixed, "model", "esm2_t33_650M_UR50D", raising=False)
+    monkeypatch.setattr(Fixed, "model", model, raising=False)
+    monkeypatch.setattr(Fixed, "layer", layer)
     given = options("--config_preset", SOLO, "--plm", "precomputed", "--plm_weights", "folder")
     target = Target("a", (Chain("a", "ACD"),))
-    with pytest.raises(WeightsError, match="these are embeddings of esm2_t33_650M_UR50D"):
-        fixed.openfoldpp_make_features(target, given)
-    monkeypatch.setattr(Fixed, "model", None)
-    assert fixed.openfoldpp_make_features(target, given)["seq_embedding"].shape == (3, 2)
+    if refused is not None:
+        with pytest.raises(WeightsError, match=refused):
+            fixed.openfoldpp_make_features(target, given)
+        return
+    features = fixed.openfoldpp_make_features(target, given)
+    assert features["seq_embedding"].shape == (3, 2)
+    assert [noted in note for note in features.notes] == ([True] if noted else [])
 
 
 @pytest.mark.parametrize(("free", "kept"), [(1 << 40, True), (4000, True), (3000, False), (None, True)])
@@ -227,6 +269,17 @@ def test_a_model_that_takes_much_of_the_free_memory_is_released(
     given = options("--plm", "fixed", "--projector_weights", str(projector_file))
     fixed.openfoldpp_make_features(Target("a", (Chain("a", "ACD"),)), given)
     assert (fixed._loaded is not None) == kept
+
+
+@pytest.mark.skipif(why_no_bytes() is not None, reason=str(why_no_bytes()))
+def test_the_bytes_of_an_8_bit_model_are_counted(tmp_path):
+    architecture = Architecture(layers=1, channels=64, heads=2, hidden=256, vocabulary=len(ESM.tokens))
+    tensors = quantise(Encoder(architecture), [], 8, method="nearest")
+    save(tmp_path / "8", tensors, Description("tiny", 8, "nearest", architecture, ESM, None, "tiny", ""))
+    model = load_quantised(tmp_path / "8", "tiny")
+    assert model.way.name == "bytes"
+    counted = plm_bridge._weights_bytes(model)
+    assert counted > sum(tensor.nbytes for name, tensor in tensors.items() if name.endswith("codes"))
 
 
 def test_free_memory_is_read_from_the_system(monkeypatch, tmp_path):
@@ -245,9 +298,6 @@ def test_embeddings_are_kept_only_where_a_folder_is_named(fixed, projector_file,
     fixed.openfoldpp_make_features(target, given)
     assert not (tmp_path / "home").exists()
     monkeypatch.setenv("OPENFOLDPP_CACHE_DIR", str(tmp_path / "kept"))
-    monkeypatch.setattr(
-        Fixed, "embed_each", lambda self, sequences: enumerate(self.embed(sequences)), raising=False
-    )
     expected = fixed.openfoldpp_make_features(target, given)["plm_embedding"]
     assert list((tmp_path / "kept").rglob("*.embedding"))
     seen = len(fixed._loaded[1].seen)

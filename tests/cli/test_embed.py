@@ -1,5 +1,6 @@
 """``openfoldpp embed``: what it reads, says and returns, and what killing it leaves."""
 
+import json
 import random
 import re
 import signal
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 
 from openfoldpp import plm
 from openfoldpp.cli.embed import _clock, embed
-from openfoldpp.plm import extract_shards
+from openfoldpp.plm import extract_shards, registry
+from openfoldpp.plm.embedder import LanguageModel
 from openfoldpp.plm.layouts import read_tokens_file
 
 HEAVY = "EVQLVESGGGLVQPGGSLRLSCAAS"
@@ -111,6 +113,45 @@ def test_what_cannot_be_done_is_one_message(arguments, said, run, tmp_path, monk
     assert done.stderr.startswith("openfoldpp embed: ")
     assert said in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dash", ["_", "-"])
+def test_the_flags_of_the_model_reach_it(dash, run, tmp_path, monkeypatch):
+    batches = []
+    compute = LanguageModel._run
+
+    def keep(self, batch, encoded):
+        batches.append(sum(map(len, batch)))
+        return compute(self, batch, encoded)
+
+    monkeypatch.setattr(LanguageModel, "_run", keep)
+    fasta = write(tmp_path / "a.fasta", "".join(f">s{n}\n{HEAVY[n:]}\n" for n in range(5)))
+    flags = {"plm_layer": 3, "plm_dtype": "bfloat16", "batch_tokens": 50}
+    given = [part for name, value in flags.items() for part in ("--" + name.replace("_", dash), value)]
+    done = run(fasta, "--plm", "antiberty", "--out", tmp_path / "out", *given)
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "out" / "embeddings.json").read_text())["fingerprint"].endswith(
+        ":3:bfloat16"
+    )
+    assert batches == [49, 45, 21]
+    given = [f"--plm{dash}weights", tmp_path / "none.bin"]
+    assert (
+        "none.bin: there is no such file" in run(fasta, "--plm", "antiberty", "--out", "out", *given).stderr
+    )
+
+
+def test_soloseqs_files_are_named_as_openfold_2_names_targets(run, tmp_path, monkeypatch):
+    class ESM1b:
+        name, channels, max_residues, fingerprint = "esm1b", 2, None, "of this test"
+
+        def embed_each(self, sequences):
+            return enumerate(torch.zeros(len(sequence), 2) for sequence in sequences)
+
+    monkeypatch.setattr(registry, "load", lambda *_, **__: ESM1b())
+    fasta = write(tmp_path / "a.fasta", f">1ABC|H heavy\n{HEAVY}\n")
+    done = run(fasta, "--plm", "esm1b", "--layout", "soloseq", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in (tmp_path / "out").glob("*/*")] == ["1ABC.pt"]
 
 
 def test_the_account_of_an_output_folder_is_no_input(run, tmp_path):

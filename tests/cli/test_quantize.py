@@ -75,6 +75,22 @@ def test_it_writes_a_file_that_loads_alone_and_a_report(tmp_path, weights, calib
     assert model.embed(["ACDEFGHIKLMNPQRSTVWY"])[0].shape == (20, 320)
     # Nothing else is left behind.
     assert {path.name for path in tmp_path.iterdir()} == {"small.safetensors", "small.json", "mine.fasta"}
+    # Its own file and report may be made again: what is amiss is that the weights are gone.
+    assert "esm2.pt: there is no such file" in run(*options).output
+
+
+@pytest.mark.parametrize(
+    ("out", "kept"), [("esm2.pt", "esm2.pt"), ("mine.fasta", "mine.fasta"), ("a.safetensors", "a.json")]
+)
+@pytest.mark.parametrize("flag", ["--plm_weights", "--plm-weights"])
+def test_no_other_file_is_overwritten(out, kept, flag, weights, calibration, tmp_path):
+    (tmp_path / "a.json").write_text('{"model": "mine"}')
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    options = ("--plm", NAME, flag, weights, "--calibration", calibration)
+    result = run(*options, "--out", tmp_path / out)
+    assert result.exit_code == 1
+    assert f"{tmp_path / kept} is there and is not of openfoldpp quantize; give another name" in result.output
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_help_says_what_it_is_for():

@@ -79,16 +79,16 @@ def test_every_flag_exists(capsys):
     with pytest.raises(SystemExit):
         options.parse(["--help"], program="openfoldpp predict", targets=True)
     known += capsys.readouterr().out
-    for benchmark in ("fv_accuracy", "plm", "plm_quantized"):
+    for benchmark in ("fv_accuracy", "plm", "plm_quantized", "plm_libraries", "single_row"):
         known += (REPOSITORY / "benchmarks" / f"{benchmark}.py").read_text()
     with pytest.raises(SystemExit):
         embed_one(["--help"])
     known += capsys.readouterr().out
     for command in COMMAND_LINES:
         known += click_help(command.split())
-    pages = ("openfold2", "input", "readers", "plm", "embed", "quantize")
+    pages = ("openfold2", "input", "readers", "plm", "embed", "quantize", "train")
     docs = "".join((REPOSITORY / "docs" / f"{name}.md").read_text() for name in pages)
-    flags = set(re.findall(r"(?<![\w-])--\w+", README + docs)) - OTHER_PROGRAMS
+    flags = set(re.findall(r"(?<![\w-])--\w+(?:-\w+)*", README + docs)) - OTHER_PROGRAMS
     assert flags
     assert {flag for flag in flags if flag not in known} == set()
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from biotite import structure
 
 from openfoldpp.errors import InputError
 from openfoldpp.geometry import superposition
@@ -65,3 +66,22 @@ def test_tm_score_of_unrelated_traces_is_low():
 def test_points_that_do_not_correspond_are_refused(measure, a, b):
     with pytest.raises(InputError, match="superposition"):
         measure(a, b)
+
+
+def test_rmsd_of_many_fragments_is_biotites_and_never_mirrors():
+    rng = np.random.default_rng(0)
+    a = rng.normal(scale=5, size=(40, 30, 3))
+    b = a + rng.normal(size=a.shape) * np.linspace(0, 6, 40)[:, None, None]
+    b[-10:] = -a[-10:]  # mirror images, which no rotation makes equal
+    expected = [structure.rmsd(x, structure.superimpose(x, y)[0]) for x, y in zip(a, b, strict=True)]
+    # Biotite computes in float32.
+    np.testing.assert_allclose(superposition.fragment_rmsd(a, b), expected, rtol=2e-5, atol=2e-5)
+    assert superposition.fragment_rmsd(a, b)[-10:].min() > 1
+
+
+def test_rmsd_of_a_fragment_that_was_moved_is_zero():
+    rng = np.random.default_rng(1)
+    a = rng.normal(scale=5, size=(20, 30, 3))
+    rotation, _ = np.linalg.qr(rng.normal(size=(20, 3, 3)))
+    rotation *= np.linalg.det(rotation)[:, None, None]
+    assert superposition.fragment_rmsd(a, a @ rotation + 7).max() < 1e-6

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from openfoldpp.errors import ConfigError, InsufficientMemoryError
+from openfoldpp.errors import ConfigError, InsufficientMemoryError, is_out_of_memory
 from openfoldpp.inference.free_memory import available_bytes, held_bytes
 from openfoldpp.inference.memory import (
     budget_bytes,
@@ -15,7 +15,6 @@ from openfoldpp.inference.memory import (
 from openfoldpp.inference.memory_estimate import GIB, TUNED_CHUNK, Depth, estimate_peak_bytes
 from openfoldpp.upstream import activate
 from openfoldpp.upstream.acceleration import accelerate
-from openfoldpp.upstream.model import is_out_of_memory
 
 LIMIT = "OPENFOLDPP_MEMORY_LIMIT_GIB"
 

@@ -61,6 +61,9 @@ def test_what_is_kept_comes_back_bit_for_bit(cache):
     assert torch.equal(found[0], expected[1])
     assert torch.equal(found[1], expected[0])
     assert torch.equal(expected[0], expected[2])
+    again = model.embed([SEQUENCE, SEQUENCE])
+    for one, other in ((expected[0], expected[2]), again):
+        assert one.data_ptr() != other.data_ptr()  # each the caller's own
     found[1].add_(1)  # the caller's own
     assert torch.equal(cache.get(SEQUENCE, second), expected[0])
 
@@ -78,6 +81,15 @@ def test_another_model_layer_or_dtype_is_another_entry(other, cache):
 def test_the_parts_of_a_key_do_not_run_into_each_other(cache):
     cached(Fake(name="ab", fingerprint="c"), cache).embed(["ACD"])
     assert cache.get("ACD", Fake(name="a", fingerprint="bc")) is None
+
+
+def test_what_an_embedder_says_of_itself_holds_for_the_cached_one(cache):
+    model = Fake()
+    assert (cached(model, cache).model, cached(model, cache).layer) == ("fake", None)
+    model.model, model.layer = None, 12
+    assert (cached(model, cache).model, cached(model, cache).layer) == (None, 12)
+    with pytest.raises(InputError, match="expected a list"):
+        cached(model, cache).embed("ACD")
 
 
 def test_an_entry_with_any_byte_changed_or_cut_is_made_again(cache):
@@ -162,11 +174,13 @@ def test_what_a_killed_writer_left_is_removed(cache):
     assert not torn.exists()
 
 
-def test_only_an_embedding_of_the_right_shape_is_kept(cache):
+def test_only_a_finite_embedding_of_the_right_shape_is_kept(cache):
     with pytest.raises(InputError, match=r"torch.float16 \[9, 8\]; expected torch.float32 \[9, 8\]"):
         cache.put(SEQUENCE, Fake(), torch.ones(9, 8).half())
     with pytest.raises(InputError, match=r"\[8, 8\]; expected torch.float32 \[9, 8\]"):
         cache.put(SEQUENCE, Fake(), torch.ones(8, 8))
+    with pytest.raises(InputError, match=r"fake holds NaN or infinity, .* --plm_dtype float32"):
+        cache.put(SEQUENCE, Fake(), torch.full((9, 8), torch.inf))
 
 
 def test_a_folder_that_cannot_be_written_is_said_once_and_costs_nothing_else(tmp_path):

@@ -1,5 +1,9 @@
 """CheapHead: pooling, vectors of windows, and which weights are taken."""
 
+import re
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -98,10 +102,10 @@ def test_other_files_are_refused(file, tmp_path):
         cheap_head.load(PROJECTION, weights=file)
 
 
-def test_the_shipped_weights_fit_the_shipped_projection():
-    from openfoldpp import plm
-
-    lite = plm.load("plm_lite")
-    head = cheap_head.load(lite.fingerprint)
-    [embedding] = lite.embed(["EVQLVESGGGLVQPGGSLRLSCAAS"])
-    assert head.shingles(lite.project(embedding)).shape == (16, CHANNELS)
+def test_the_shipped_weights_fit_the_shipped_projection_as_the_page_has_it(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "plm.md").read_text()
+    [code] = [code for code in re.findall(r"```python\n(.*?)```", page, flags=re.S) if "cheap_head" in code]
+    (tmp_path / "example.py").write_text(code)
+    given = runpy.run_path(tmp_path / "example.py")
+    assert given["first"].shape == given["second"].shape == (16, CHANNELS)
+    assert given["distances"].isfinite().all()

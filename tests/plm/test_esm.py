@@ -102,6 +102,30 @@ def test_half_precision_computes_near_the_same(small_esm):
     assert 1e-6 < difference < 0.1
 
 
+def test_an_embedding_that_is_not_finite_is_refused(small_esm, tmp_path):
+    name, _, path = small_esm
+    data = torch.load(path, weights_only=False)
+    _first(data, "fc1.bias").fill_(6e4)  # finite in float16; what the layer behind it makes of that is not
+    torch.save(data, tmp_path / "large.pt")
+    plm.load(name, tmp_path / "large.pt").embed(["ACD"])
+    with pytest.raises(
+        InputError, match=r"NaN or infinity, computed in torch.float16; give --plm_dtype float32"
+    ):
+        plm.load(name, tmp_path / "large.pt", dtype="float16").embed(["ACD"])
+    model = plm.load(name, path)
+    model.encoder.blocks[0].expand.bias[0] = torch.nan
+    with pytest.raises(InputError, match="its weights are damaged"):
+        model.embed(["ACD"])
+
+
+def test_one_text_is_no_list_of_sequences(small_esm):
+    name, _, path = small_esm
+    with pytest.raises(
+        InputError, match=r"sequences is the text 'EVQLV': expected a list, such as \['EVQLV'\]"
+    ):
+        plm.load(name, path).embed("EVQLV")
+
+
 def test_the_fingerprint_tells_weights_layers_and_dtypes_apart(small_esm, tmp_path, esm_file):
     name, _, path = small_esm
     other = esm_file(name, ours.SIZES[name], seed=1)[1]

@@ -166,6 +166,17 @@ def test_another_sequence_under_a_name_is_refused_and_the_others_are_embedded(es
     read_tokens_file(tmp_path / "first.pt", RECORDS[0].sequence)
 
 
+def test_a_sequence_that_did_not_fit_may_be_cut_under_its_name(esm2, tmp_path):
+    long, cut = Record("short", "ACDEF" * 8), Record("short", "ACDEF")
+    refused = Counting(esm2, {long.sequence: MemoryError()})
+    assert "cut the sequence" in extract([long, *RECORDS[:2]], refused, tmp_path, "safetensors").failures[0]
+    report = extract([cut], esm2, tmp_path, "safetensors")
+    assert (report.written, report.failures) == (1, [])
+    assert read_listing(tmp_path) == dict([*RECORDS[:2], cut])
+    assert len(read(tmp_path, "safetensors", *cut)) == 5
+    assert "another sequence" in extract([long], esm2, tmp_path, "safetensors").failures[0]
+
+
 def test_a_foreign_file_is_not_overwritten(esm2, tmp_path):
     (tmp_path / "short.pt").write_text("mine")
     report = extract(RECORDS, esm2, tmp_path, "tokens")
@@ -315,6 +326,13 @@ def test_a_shard_and_its_journal_do_not_double(journal, esm2):
     journal.write_bytes(before)
     assert extract(RECORDS[:3], esm2, journal.parent, "safetensors").there == 3
     assert len(list(journal.parent.glob("*.safetensors"))) == 1
+
+
+def test_a_file_named_nearly_as_a_shard_is_none(esm2, tmp_path):
+    extract(RECORDS, esm2, tmp_path, "safetensors")
+    [shard] = extract_shards.shards(tmp_path)
+    shard.with_name("embeddings-backup.safetensors").write_bytes(shard.read_bytes())
+    assert extract(RECORDS, esm2, tmp_path, "safetensors").there == 5
 
 
 def test_a_damaged_shard_is_an_error(esm2, tmp_path):

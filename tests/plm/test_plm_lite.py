@@ -61,8 +61,8 @@ def small(tmp_path):
 def test_the_shipped_model_stands_in_for_antiberty(embeddings):
     cosines = [torch.cosine_similarity(*pair, dim=-1).mean() for pair in zip(*embeddings, strict=True)]
     # What docs/reports/plm_lite.md gives for held-out human domains, and its worst of these eight.
-    assert torch.stack(cosines).mean() > 0.93
-    assert min(cosines) > 0.9
+    assert torch.stack(cosines).mean() > 0.955
+    assert min(cosines) > 0.93
 
 
 def test_the_head_keeps_distances_between_residues(shipped, embeddings):
@@ -144,6 +144,16 @@ def test_weights_of_zero_stay_zero():
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "cannot be read"),
         (lambda path: path.write_bytes(b"nothing of that kind"), "cannot be read"),
         (lambda path: save_file(load_file(path), path), "not a file of"),
+        (lambda path: _describe(path, "{"), "description is damaged .JSONDecodeError"),
+        (lambda path: _describe(path, "{}"), "description is damaged .KeyError: 'alphabet'"),
+        (
+            lambda path: _describe(path, SETTINGS | {"alphabet": "rna"}),
+            "description is damaged .KeyError: 'rna'",
+        ),
+        (
+            lambda path: _describe(path, SETTINGS | {"architecture": {"x": 1}}),
+            "description is damaged .TypeError",
+        ),
         (lambda path: _change(path, "encoder.tokens.weight", torch.nan), "NaN"),
         (lambda path: _change(path, "encoder.blocks.0.expand.weight.scales", torch.nan), "NaN"),
         (lambda path: _change(path, "head.bias", None), "head|bias is missing"),
@@ -156,6 +166,12 @@ def test_a_damaged_file_is_named_with_the_reason(small, damage, message):
     with pytest.raises(WeightsError, match=message) as caught:
         plm_lite.load(weights=path)
     assert str(path) in str(caught.value)
+
+
+def _describe(path, settings):
+    """Give a file another description."""
+    text = settings if isinstance(settings, str) else json.dumps(settings)
+    save_file(load_file(path), path, {plm_lite.FORMAT: text})
 
 
 def _change(path, key, value):

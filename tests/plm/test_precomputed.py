@@ -35,6 +35,7 @@ def test_what_embed_wrote_is_read(layout, esm1b, tmp_path):
     model = precomputed.load(weights=tmp_path)
     assert isinstance(model, plm.Embedder)
     assert (model.channels, model.max_residues, model.model, len(model)) == (40, None, "esm1b", 2)
+    assert model.layer == 3
     sequences = ["DIQMT", "EVQLVESGGG", "DIQMT"]
     for found, expected in zip(model.embed(sequences), esm1b.embed(sequences), strict=True):
         assert found.dtype == torch.float32
@@ -61,7 +62,11 @@ def test_soloseqs_files_are_found_by_a_fasta_file(how, flat, tmp_path):
 
 def test_a_file_that_says_its_sequence_needs_no_fasta(tmp_path):
     torch.save({"seq": "ACD", "tokens": torch.zeros(3), "repr": torch.ones(3, 4).half()}, tmp_path / "x.pt")
-    assert torch.equal(precomputed.load(weights=tmp_path).embed(["ACD"])[0], torch.ones(3, 4))
+    model = precomputed.load(weights=tmp_path)
+    assert torch.equal(model.embed(["ACD"])[0], torch.ones(3, 4))
+    assert (model.model, model.layer) == (None, None)
+    with pytest.raises(InputError, match="expected a list"):
+        model.embed("ACD")
 
 
 def test_layers_are_told_apart(tmp_path):
@@ -69,9 +74,18 @@ def test_layers_are_told_apart(tmp_path):
     (tmp_path / "all.fasta").write_text(FASTA)
     models = {layer: precomputed.load(weights=tmp_path, layer=layer) for layer in (None, 12, 33)}
     assert [int(model.embed(["DIQMT"])[0][0, 0]) for model in models.values()] == [33, 12, 33]
+    assert [model.layer for model in models.values()] == [33, 12, 33]
     assert models[12].fingerprint != models[33].fingerprint
     with pytest.raises(WeightsError, match="has no layer 3; it has 12, 33"):
         precomputed.load(weights=tmp_path, layer=3)
+
+
+def test_a_file_without_the_layer_of_the_others_is_refused(tmp_path):
+    representations(tmp_path, flat=True)
+    torch.save({"representations": {12: torch.ones(5, 8)}}, tmp_path / "b.pt")
+    (tmp_path / "all.fasta").write_text(FASTA)
+    with pytest.raises(WeightsError, match=r"b\.pt: has no layer 33; it has 12"):
+        precomputed.load(weights=tmp_path).embed(["DIQMT"])
 
 
 def test_another_content_is_another_fingerprint(tmp_path):

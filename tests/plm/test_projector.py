@@ -73,13 +73,20 @@ def test_other_weights_of_the_same_model_are_told(projector):
     assert "quantised" in said
 
 
-def test_embeddings_made_before_are_known_by_their_model(projector):
+def test_embeddings_made_before_are_known_by_their_model_and_layer(projector):
     made = {"name": "precomputed", "channels": 6, "fingerprint": "soloseq:antiberty:abc:8:float32"}
-    assert projector.require(SimpleNamespace(model="antiberty", **made), c_m=4, preset=PRESET) is None
-    with pytest.raises(WeightsError, match="is esm1b"):
-        projector.require(SimpleNamespace(model="esm1b", **made), c_m=4, preset=PRESET)
-    said = projector.require(SimpleNamespace(model=None, **made), c_m=4, preset=PRESET)
-    assert said == "the projector takes embeddings of antiberty; which model made these is not known"
+
+    def said(model, layer):
+        return projector.require(SimpleNamespace(model=model, layer=layer, **made), c_m=4, preset=PRESET)
+
+    assert said("antiberty", 8) is None
+    for model, layer, found in (("esm1b", 8, "is esm1b"), ("antiberty", 7, "layer 7"), (None, 7, "layer 7")):
+        with pytest.raises(WeightsError, match=found):
+            said(model, layer)
+    takes = "the projector takes embeddings of antiberty, layer 8, 6 channels; these do not say their "
+    assert said(None, 8) == takes + "model"
+    assert said("antiberty", None) == takes + "layer"
+    assert said(None, None) == takes + "model and layer"
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,10 +1,11 @@
+import hashlib
 import pickle
 
 import pytest
 import torch
 
 from openfoldpp.errors import InputError, WeightsError
-from openfoldpp.plm.weights import dtype_of, read_torch_file
+from openfoldpp.plm.weights import dtype_of, fingerprint, layer_of, load_state, read_torch_file
 
 
 class Payload:
@@ -69,3 +70,37 @@ def test_a_lack_of_memory_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch)
     monkeypatch.setattr(torch, "load", no_memory)
     with pytest.raises(MemoryError):
         read_torch_file(path)
+
+
+def test_a_weight_beyond_float16_is_refused_in_float16_alone(tmp_path):
+    state = {"weight": torch.full((2, 2), 1e6), "bias": torch.zeros(2)}
+    load_state(torch.nn.Linear(2, 2), state, path=tmp_path, dtype=torch.bfloat16)
+    with pytest.raises(
+        WeightsError, match=r"weight has values up to 1e\+06, and torch.float16 ends at 65504; .* float32"
+    ):
+        load_state(torch.nn.Linear(2, 2), state, path=tmp_path, dtype=torch.float16)
+
+
+def test_a_fingerprint_tells_the_weights_the_layer_and_the_dtype(tmp_path):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"weights")
+    found = fingerprint(path, "bfloat16", "bytes")(12)
+    assert found == f"{hashlib.sha256(b'weights').hexdigest()}:12:bfloat16:bytes"
+    assert layer_of(found) == 12
+    assert layer_of("lab-1:2:3") is None
+
+
+@pytest.mark.parametrize("change", ["replaced", "rewritten", "removed"])
+def test_a_file_that_changes_after_loading_is_not_taken_for_the_one_loaded(change, tmp_path):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"weights")
+    identity = fingerprint(path, None)
+    if change == "rewritten":
+        path.write_bytes(b"otherwise")
+    else:
+        (tmp_path / "other").write_bytes(b"weights")
+        path.unlink()
+        if change == "replaced":
+            (tmp_path / "other").rename(path)
+    with pytest.raises(WeightsError, match="was replaced or removed after it had been loaded"):
+        identity(3)

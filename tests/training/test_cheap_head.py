@@ -1,6 +1,7 @@
 """The recipe of CheapHead: it learns, and goes on to the same bits; the shipped weights beat none."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,18 +9,22 @@ import torch
 
 from openfoldpp.errors import ConfigError
 from openfoldpp.plm import cheap_head, plm_lite
+from openfoldpp.teachers import flashabb
+from openfoldpp.training import cheap_head as recipe
+from openfoldpp.training import fragments
 from openfoldpp.training.cheap_head import (
     Examples,
     Settings,
     error,
     euclidean,
+    fvs,
     learn,
-    learning_rate,
     pooled_projections,
     vectors,
 )
 from openfoldpp.training.fragment_pairs import agreement
 from openfoldpp.training.fragments import Windows, draw, model_fvs, windows
+from openfoldpp.training.sequence_identity import identical
 
 SETTINGS = Settings(steps=30, pairs=256)
 
@@ -28,7 +33,7 @@ SETTINGS = Settings(steps=30, pairs=256)
 def examples():
     """Fragments bent by two amounts, and windows that have these amounts among 62 channels of noise."""
     rng = np.random.default_rng(0)
-    count, fvs = 400, 20
+    count, number = 400, 20
     amounts = rng.normal(size=(count, 2))
     shapes = rng.normal(scale=3, size=(1, 30, 3)) + np.einsum(
         "nk,kad->nad", amounts, rng.normal(size=(2, 30, 3))
@@ -36,7 +41,7 @@ def examples():
     found = Windows(
         fragments=(shapes - shapes.mean(1, keepdims=True)).astype(np.float32),
         letters=np.full((count, 10), 65, np.uint8),
-        fv=np.arange(count, dtype=np.int32) % fvs,
+        fv=np.arange(count, dtype=np.int32) % number,
         is_heavy=np.ones(count, bool),
         place=(np.arange(count) // 200).astype(np.int16),
         cdr=np.full(count, 3, np.int8),
@@ -107,15 +112,6 @@ def test_a_checkpoint_of_another_run_is_refused(examples, tmp_path):
         learn(examples, examples, SETTINGS, tmp_path, "other")
 
 
-def test_the_rate_rises_and_falls_along_a_cosine():
-    settings = Settings(steps=1000, learning_rate=1.0)
-    rates = [learning_rate(step, settings) for step in range(1000)]
-    assert rates[0] == pytest.approx(0.01)
-    assert np.argmax(rates) == 99
-    assert rates[500] == pytest.approx(0.51)
-    assert rates[-1] == pytest.approx(0.02, abs=1e-4)
-
-
 def test_an_error_at_the_same_place_counts_more_between_like_fragments():
     rmsd = torch.tensor([0.5, 4.0, 0.5, 4.0])
     apart, apart_unlike, like, unlike = (
@@ -130,14 +126,83 @@ def test_an_error_at_the_same_place_counts_more_between_like_fragments():
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # OLGA's
 def test_the_shipped_head_ranks_backbones_better_than_the_projection(tmp_path):
     lite = plm_lite.load()
-    fvs = model_fvs(draw(8, 77), tmp_path, "fvs")
-    pooled = pooled_projections(fvs, lite)
+    modelled = model_fvs(draw(8, 77), tmp_path, "fvs")
+    pooled = pooled_projections(modelled, lite)
     head = cheap_head.load(lite.fingerprint)
     found = agreement(
-        windows(fvs), {"head": euclidean(vectors(head, pooled)), "raw": euclidean(pooled.numpy())}, count=2000
+        windows(modelled),
+        {"head": euclidean(vectors(head, pooled)), "raw": euclidean(pooled.numpy())},
+        count=2000,
     )
     for kind in ("anywhere", "same place", "same CDR place"):
         assert found["head"][kind] > found["raw"][kind] + 0.2, kind
     # As angstrom: the distances are not only in the right order.
     distances = euclidean(vectors(head, pooled))
     assert 0.5 < np.median(distances(np.arange(200), np.arange(400, 600))) < 6
+
+
+@pytest.fixture
+def random_models(monkeypatch):
+    """Fvs by the handful, with random walks for models."""
+    for name, count in (("APART_FROM", 12), ("VALIDATION", 4), ("HELD_OUT", 5)):
+        monkeypatch.setattr(recipe, name, count)
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(
+        flashabb,
+        "load",
+        lambda: SimpleNamespace(
+            predict=lambda *chains: SimpleNamespace(
+                coords=rng.normal(size=(len("".join(chains)), 14, 3)).cumsum(0)
+            )
+        ),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # OLGA's
+def test_what_is_measured_on_is_apart_from_what_is_learned_from(random_models, tmp_path, monkeypatch):
+    pytest.importorskip("olga")
+    apart_from = []
+    draw_apart = fragments.draw_apart
+
+    def keep(count, seed, others):
+        apart_from.append({domain.sequence for pair in others for domain in pair})
+        return draw_apart(count, seed, others)
+
+    monkeypatch.setattr(fragments, "draw_apart", keep)
+    settings = Settings(fvs=7, seed=1)
+    sets = {
+        name: fvs(name, settings, tmp_path, say=lambda _: None)
+        for name in ("train", "validation", "held_out")
+    }
+    assert {name: len(found) for name, found in sets.items()} == {"train": 7, "validation": 4, "held_out": 5}
+    sequences = {name: {one.sequence for fv in found for one in fv} for name, found in sets.items()}
+    assert sequences["train"] < apart_from[0]
+    assert len(apart_from[0]) == 24
+    assert apart_from[-1] == apart_from[0] | sequences["validation"]
+    for fv in sets["held_out"]:
+        for side in (0, 1):
+            for other in sets["train"] + sets["validation"]:
+                assert identical(fv[side].sequence, other[side].sequence) < 0.9
+    seven = fvs("held_out", Settings(fvs=5, seed=1), tmp_path / "fewer", say=lambda _: None)
+    assert [fv[0].sequence for fv in seven] == [fv[0].sequence for fv in sets["held_out"]]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # OLGA's
+def test_examples_are_means_of_projections_and_are_kept_for_a_projection(
+    random_models, tmp_path, monkeypatch
+):
+    pytest.importorskip("olga")
+    lite, settings = plm_lite.load(), Settings(fvs=2)
+    found = recipe.examples("train", lite, settings, tmp_path, lambda _: None)
+    assert len(found.pooled) == len(found.windows)
+    letters = "".join(map(chr, found.windows.letters[0]))
+    heavy = next(fv[0].sequence for fv in fvs("train", settings, tmp_path, say=lambda _: None))
+    assert heavy.startswith(letters)
+    expected = lite.project(lite.embed([heavy])[0])[:10].mean(0)
+    torch.testing.assert_close(found.pooled[0], expected, rtol=1e-4, atol=1e-5)
+
+    monkeypatch.setattr(recipe, "pooled_projections", lambda found, _: torch.zeros(len(windows(found)), 64))
+    again = recipe.examples("train", lite, settings, tmp_path, lambda _: None)
+    assert torch.equal(again.pooled, found.pooled)
+    other = SimpleNamespace(name="other", fingerprint="other")
+    assert not recipe.examples("train", other, settings, tmp_path, lambda _: None).pooled.any()

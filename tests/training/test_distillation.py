@@ -4,13 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from openfoldpp.errors import ConfigError
-from openfoldpp.plm import plm_lite
+from openfoldpp.errors import ConfigError, WeightsError
+from openfoldpp.plm import plm_lite, registry
+from openfoldpp.plm.alphabet import Alphabet
+from openfoldpp.plm.extract import extract
+from openfoldpp.plm.extract_fasta import Record
+from openfoldpp.plm.quantization.files import Description, save
+from openfoldpp.plm.quantization.layerwise import quantise
 from openfoldpp.plm.transformer import Architecture, Encoder
 from openfoldpp.training.distillation import (
     distance,
     head_loss,
     layer_outputs,
+    load_teacher,
     make_head,
     make_student,
     rounded,
@@ -33,6 +39,32 @@ def batch():
     tokens = torch.randint(12, (13,), generator=torch.Generator().manual_seed(0))
     residues = torch.tensor([0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 0], dtype=torch.bool)
     return Batch(tokens, [5, 8], residues)
+
+
+def test_a_teacher_that_cannot_be_learned_from_is_refused_with_the_flag(small_teacher, tmp_path, monkeypatch):
+    name, weights = small_teacher
+    model = load_teacher(name, str(weights), "cpu")
+    assert model.fingerprint == registry.load(name, weights=weights).fingerprint
+
+    small = tmp_path / "small.safetensors"
+    tensors = quantise(model.encoder, [], 8, method="nearest", progress=lambda _: None)
+    about = Description(name, 8, "nearest", model.encoder.architecture, model.alphabet, None, "", "")
+    save(small, tensors, about)
+    with pytest.raises(ConfigError, match=rf"--teacher-weights {small}: a quantised copy"):
+        load_teacher(name, str(small), "cpu")
+
+    extract([Record("a", "ACDEF")], model, tmp_path / "folder", "tokens")
+    with pytest.raises(ConfigError, match="--teacher precomputed: its blocks cannot be learned from"):
+        load_teacher("precomputed", str(tmp_path / "folder"), "cpu")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(WeightsError, match="or name it: --teacher-weights FILE"):
+        load_teacher("esm2_t33_650M_UR50D", None, "cpu")
+
+    model.alphabet = Alphabet(("<", ">", "?"), "<", ">", "?")
+    monkeypatch.setattr(registry, "load", lambda *_, **__: model)
+    with pytest.raises(ConfigError, match="--teacher other: its blocks"):
+        load_teacher("other", None, "cpu")
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,14 @@
-"""Backbone fragments: RMSD, windows and their places, models that are kept, Fvs apart from others."""
+"""Backbone fragments: windows and their places, models that are kept, Fvs apart from others."""
 
 import json
 
 import numpy as np
 import pytest
-from biotite import structure
 
 from openfoldpp.errors import InputError
 from openfoldpp.teachers import flashabb
 from openfoldpp.training import fragments
-from openfoldpp.training.fragments import Chain, draw, draw_apart, fragment_rmsd, model_fvs, windows
+from openfoldpp.training.fragments import Chain, draw, draw_apart, model_fvs, windows
 from openfoldpp.training.sequence_identity import identical
 
 # OLGA leaves its files open.
@@ -27,23 +26,6 @@ CDRS = ((25, 33), (50, 58), (96, 109))
 def chain(sequence=VH, *, is_heavy=True, cdrs=CDRS):
     walk = RNG.normal(size=(len(sequence) * 3, 3)).cumsum(0).reshape(-1, 3, 3)
     return Chain(sequence, is_heavy, cdrs, walk.astype(np.float32))
-
-
-def test_rmsd_is_biotites_and_never_mirrors():
-    a = RNG.normal(scale=5, size=(40, 30, 3))
-    b = a + RNG.normal(size=a.shape) * np.linspace(0, 6, 40)[:, None, None]
-    b[-10:] = -a[-10:]  # mirror images, which no rotation makes equal
-    expected = [structure.rmsd(x, structure.superimpose(x, y)[0]) for x, y in zip(a, b, strict=True)]
-    # Biotite computes in float32.
-    np.testing.assert_allclose(fragment_rmsd(a, b), expected, rtol=2e-5, atol=2e-5)
-    assert fragment_rmsd(a, b)[-10:].min() > 1
-
-
-def test_rmsd_of_a_fragment_that_was_moved_is_zero():
-    a = RNG.normal(scale=5, size=(20, 30, 3))
-    rotation, _ = np.linalg.qr(RNG.normal(size=(20, 3, 3)))
-    rotation *= np.linalg.det(rotation)[:, None, None]
-    assert fragment_rmsd(a, a @ rotation + 7).max() < 1e-6
 
 
 def test_fragments_are_the_windows_atoms():

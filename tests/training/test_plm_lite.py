@@ -12,8 +12,9 @@ from openfoldpp.errors import ConfigError, InputError
 from openfoldpp.plm import esm, plm_lite, registry
 from openfoldpp.plm.transformer import Encoder
 from openfoldpp.training import plm_lite as recipe
-from openfoldpp.training.plm_lite import Settings, learning_rate, train
+from openfoldpp.training.plm_lite import Settings, train
 from openfoldpp.training.plm_lite_data import collate, read_pool, training_sequences
+from openfoldpp.training.run_folder import one_run_in
 
 SEQUENCES = {"a": "MKTAYIAKQRQISFVKSHFSRQ", "b": "GSHMLEDPVDAFKELLQ", "c": "ACDEFGHIKLMNPQRSTVWYACDEF"}
 
@@ -45,7 +46,10 @@ def quiet(_line):
     pass
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(settings, tmp_path):
+# Python 3.12 warns of any fork beside threads; torch's loader forks.
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stopped_run_goes_on_to_the_same_bits(settings, tmp_path, workers):
     whole = train(settings, tmp_path / "whole", checkpoint_every=2, say=quiet)
 
     def stop(line):
@@ -55,8 +59,10 @@ def test_a_stopped_run_goes_on_to_the_same_bits(settings, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(settings, tmp_path / "parts", checkpoint_every=2, say=stop)
     said = []
-    parts = train(settings, tmp_path / "parts", checkpoint_every=2, say=said.append)
-    assert [line.split()[1] for line in said] == ["6"]
+    parts = train(settings, tmp_path / "parts", checkpoint_every=2, workers=workers, say=said.append)
+    assert said[0].startswith(f"{settings.teacher}: ")
+    assert "steps 5 to 6;" in said[0]
+    assert [line.split()[1] for line in said[1:]] == ["6"]
     assert parts.read_bytes() == whole.read_bytes()
     logs = [
         [
@@ -133,40 +139,88 @@ def test_a_student_of_esm2_650m_takes_at_most_40_mb():
     assert 30e6 < linears * 4.25 / 8 + others * 2 < 40e6
 
 
-def test_the_rate_rises_falls_and_ends_at_a_fiftieth():
-    settings = Settings(steps=1000, learning_rate=1.0)
-    rates = [learning_rate(step, settings) for step in range(1000)]
-    assert rates.index(max(rates)) in (99, 100)
-    assert rates[:100] == sorted(rates[:100])
-    assert rates[100:] == sorted(rates[100:], reverse=True)
-    assert rates[-1] == pytest.approx(0.02, rel=0.01)
-
-
 def test_batches_mark_residues_and_put_equal_lengths_together(small_teacher):
     model = registry.load(small_teacher[0], weights=small_teacher[1])
-    batch = collate(["ACDE", "GH", "KLMN"], model)
+    batch = collate(["ACDE", "GH", "KLMN"], model.alphabet)
     assert batch.lengths == [4, 6, 6]
     assert batch.tokens[batch.residues].tolist() == [
         number for sequence in ("GH", "ACDE", "KLMN") for number in model.alphabet.encode(sequence)[1:-1]
     ]
 
 
-def test_sequences_are_cut_to_the_limit_and_to_a_batch(tmp_path):
-    path = tmp_path / "a.fasta"
-    path.write_text(">a\nacdef\nghikl\n>b\nACD\n")
-    assert read_pool(path, None, 100) == ["ACDEFGHIKL", "ACD"]
-    assert read_pool(path, 7, 100) == ["ACDEFGH", "ACD"]
-    assert read_pool(path, 7, 4) == ["ACDE", "ACD"]
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_sequences_are_read_as_embed_reads_them_and_cut_to_the_limit_and_to_a_batch(tmp_path):
+    path = write(tmp_path / "a.fasta", ">a/1-9\r\nacdef\r\nghi kl*\r\n>a\nAC-D:\nXB\n")
+    for limit, residues, expected in (
+        (None, 100, ["ACDEFGHIKL", "AC-D", "XB"]),
+        (7, 100, ["ACDEFGH", "AC-D", "XB"]),
+        (7, 3, ["ACD", "AC-", "XB"]),
+    ):
+        pool = read_pool(path, limit, residues)
+        assert sorted(pool.training + pool.validation) == sorted(expected)
     assert sum(map(len, training_sequences(0, 3, 50, ["ACDEFGHIKL"]))) == 50
 
 
-@pytest.mark.parametrize("text", [None, ""])
-def test_a_fasta_file_without_sequences_is_named(tmp_path, text):
+def test_what_is_measured_on_is_never_learned_from(tmp_path):
+    letters = "ACDEFGHIKLMNPQRSTVWY"
+    distinct = [a + b for a in letters for b in letters[:5]]
+    pool = read_pool(write(tmp_path / "a.fasta", "".join(f">s\n{one}\n" for one in distinct * 2)), None, 100)
+    assert len(pool.validation) == 5
+    assert not set(pool.validation) & set(pool.training)
+    assert sorted(pool.training + 2 * pool.validation) == sorted(distinct * 2)
+    other = read_pool(
+        write(tmp_path / "b.fasta", "".join(f">t\n{one}\n" for one in reversed(distinct))), None, 100
+    )
+    assert other.validation == pool.validation
+
+
+def test_a_run_measures_on_what_is_kept_apart(settings, tmp_path, monkeypatch):
+    drawn = {}
+    for name in ("validation", "calibration", "training"):
+        draw = getattr(recipe, f"{name}_sequences")
+
+        def keep(*arguments, name=name, draw=draw):
+            found = draw(*arguments)
+            drawn.setdefault(name, set()).update(found)
+            return found
+
+        monkeypatch.setattr(recipe, f"{name}_sequences", keep)
+    train(settings, tmp_path / "run", say=quiet)
+    assert drawn["training"] == drawn["calibration"]
+    assert drawn["training"] | drawn["validation"] == set(SEQUENCES.values())
+    assert len(drawn["validation"]) == 1
+    assert not drawn["training"] & drawn["validation"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read"),
+        (b"", "the file is empty"),
+        (b"ACDEF\n", "line 1: expected a line that begins with '>'"),
+        (b">a\nAC*DE\n>b\nACD\n", "record 'a': '*' before the end of the chain"),
+        (b">a\nACDE\n>b\nAC1D\n", "line 3, record 'b': '1' at line 4, column 3"),
+        (b"\xff\xfe\x00", "byte 0 is not UTF-8 text"),
+        (b">a\nACDE\n>b\nacde\n", "has one sequence alone; expected two or more"),
+    ],
+)
+def test_a_fasta_file_that_cannot_be_learned_from_is_named(tmp_path, text, message):
     path = tmp_path / "none.fasta"
     if text is not None:
-        path.write_text(text)
-    with pytest.raises(InputError, match=r"none\.fasta"):
+        path.write_bytes(text)
+    with pytest.raises(InputError) as caught:
         read_pool(path, None, 100)
+    assert str(caught.value).startswith(f"--sequences {path}")
+    assert message in str(caught.value)
+
+
+def test_two_runs_do_not_write_into_one_folder(settings, tmp_path):
+    with one_run_in(tmp_path / "run", quiet), pytest.raises(InputError, match="another run"):
+        train(settings, tmp_path / "run", say=quiet)
 
 
 # OLGA 1.3.0 leaves the files of its models open.

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from openfoldpp.errors import ConfigError, WeightsError
-from openfoldpp.training.run_folder import RunFolder, load_parts
+from openfoldpp.errors import ConfigError, InputError, WeightsError
+from openfoldpp.training.run_folder import RunFolder, load_parts, one_run_in
 
 
 def test_resuming_sets_the_parts_and_cuts_the_log_to_the_checkpoint(tmp_path):
@@ -26,6 +26,38 @@ def test_resuming_sets_the_parts_and_cuts_the_log_to_the_checkpoint(tmp_path):
     assert torch.equal(other.weight, weight)
     lines = [json.loads(line) for line in again.log.read_text().splitlines()]
     assert lines == [{"step": 1, "loss": 0.25, "rounded": False}]
+
+
+@pytest.mark.parametrize("torn", ['{"step": 2, "lo', "\0\0\0", '{"step": 1, "loss": 0.5}'])
+def test_a_torn_last_line_of_the_log_is_no_obstacle(torn, tmp_path):
+    folder = RunFolder(tmp_path, {}, {})
+    folder.note(1, loss=0.25)
+    folder.save(1)
+    with folder.log.open("a") as file:
+        file.write(torn)
+    assert folder.resume() == 1
+    folder.note(2, loss=0.125)
+    lines = [json.loads(line) for line in folder.log.read_text().splitlines()]
+    assert [lines[0], lines[-1]] == [{"step": 1, "loss": 0.25}, {"step": 2, "loss": 0.125}]
+
+
+@pytest.mark.parametrize("content", [{"model": {}}, {"step": 1, "settings": {}, "parts": [1]}, {}])
+def test_a_foreign_checkpoint_is_named(content, tmp_path):
+    torch.save(content, tmp_path / "checkpoint.pt")
+    for use in (RunFolder(tmp_path, {}, {}).resume, lambda: load_parts(tmp_path / "checkpoint.pt", {})):
+        with pytest.raises(WeightsError, match=r"checkpoint\.pt: has .*, expected step, settings, parts"):
+            use()
+
+
+def test_one_run_at_a_time_writes_into_a_folder(tmp_path):
+    with (
+        one_run_in(tmp_path / "run", print),
+        pytest.raises(InputError, match=r"another run of openfoldpp train is writing there.*--out"),
+        one_run_in(tmp_path / "run", print),
+    ):
+        pass
+    with one_run_in(tmp_path / "run", print):
+        pass
 
 
 def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path):

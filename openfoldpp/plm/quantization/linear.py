@@ -52,7 +52,8 @@ class Int8Linear(nn.Module):
         least: float | None = None,
     ):
         super().__init__()
-        self.packed = torch.ops.onednn.qlinear_prepack(codes, None)
+        # A buffer, so that its bytes are counted; not in the state dictionary, as nothing else reads it.
+        self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(codes, None), persistent=False)
         factors = None if divisors is None else 1 / divisors
         offset = None
         if least is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from openfoldpp.plm.quantization.files import Description, damaged, describe
 from openfoldpp.plm.quantization.layerwise import BITS, LINEARS
 from openfoldpp.plm.quantization.linear import ExpandedLinear, Int8Linear, expanded, why_no_bytes
 from openfoldpp.plm.transformer import Encoder
-from openfoldpp.plm.weights import dtype_of, load_state, sha256_of
+from openfoldpp.plm.weights import dtype_of, fingerprint, load_state
 
 # Fewer weights than this in linear layers are expanded once: a quarter of a gigabyte in float32.
 _FEW_WEIGHTS = 2**26
@@ -127,19 +126,14 @@ def load_quantised(
             f"weights {path}: {description.bits} bits; expected 8 or 4, as openfoldpp quantize writes"
         )
     way = _way(description, torch.device(device))
+    # Bytes and expanded weights give slightly different embeddings.
+    identity = fingerprint(path, dtype, "bytes" if way.name == "bytes" else "expanded")
     try:
         encoder = _read_encoder(path, description, way, dtype_of(dtype))
     except (SafetensorError, OSError) as error:
         raise damaged(path, error) from error
 
-    @functools.cache
-    def fingerprint() -> str:
-        # Bytes and expanded weights give slightly different embeddings.
-        kind = "bytes" if way.name == "bytes" else "expanded"
-        return f"{sha256_of(path)}:{model.layer}:{dtype or 'float32'}:{kind}"
-
-    model = QuantisedModel(encoder.to(device), description, way, layer=layer, fingerprint=fingerprint)
-    return model
+    return QuantisedModel(encoder.to(device), description, way, layer=layer, fingerprint=identity)
 
 
 def _way(description: Description, device: torch.device) -> Way:

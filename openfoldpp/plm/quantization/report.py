@@ -6,7 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from openfoldpp.errors import InputError
 from openfoldpp.files import write_text
 from openfoldpp.plm.embedder import Embedder, LanguageModel
-from openfoldpp.plm.quantization.files import Description, save
+from openfoldpp.plm.quantization.files import Description, is_quantised, save
 from openfoldpp.plm.quantization.layerwise import quantise
 from openfoldpp.plm.quantization.loading import load_quantised
 from openfoldpp.plm.quantization.sequences import SequenceSet, sequence_set
@@ -114,7 +114,8 @@ def quantise_to_file(
     Raises
     ------
     InputError
-        The model cannot be quantised, or the calibration set cannot be read.
+        The model cannot be quantised, the calibration set cannot be read, or a file that is not of a former
+        run would be overwritten.
     WeightsError
         See :func:`openfoldpp.plm.load`.
     """
@@ -122,6 +123,7 @@ def quantise_to_file(
         raise InputError(f"--out {out}: the report takes this name; end it in .safetensors")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}; make it first")
+    _require_own(out)
     model = load(name, weights)
     if type(getattr(model, "encoder", None)) is not Encoder or type(model) is not LanguageModel:
         raise InputError(
@@ -205,6 +207,24 @@ def table(report: Report) -> str:
     for label, cosines in (("this file", report.cosines), ("plain rounding to nearest", report.nearest)):
         rows.append(f"{label:<40}{cosines.mean:>9.5f}{cosines.worst:>9.5f}")
     return "\n".join(rows)
+
+
+def _require_own(out: Path) -> None:
+    """Raise :class:`InputError` if `out` or its report is a file that quantising did not write."""
+    for path, own in ((out, is_quantised), (out.with_suffix(".json"), _is_report)):
+        if path.exists() and not own(path):
+            raise InputError(
+                f"--out {out}: {path} is there and is not of openfoldpp quantize; give another name, or move "
+                "it away"
+            )
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.keys() == {field.name for field in fields(Report)}
 
 
 def _describe(model: LanguageModel, bits: int, method: str, calibration: str) -> Description:

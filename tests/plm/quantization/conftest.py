@@ -34,7 +34,8 @@ def model(request):
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    return LanguageModel("tiny", encoder, ESM, max_residues=None if first else 68, fingerprint=lambda: "tiny")
+    limit = None if first else 68
+    return LanguageModel("tiny", encoder, ESM, max_residues=limit, fingerprint=lambda _layer: "tiny")
 
 
 @pytest.fixture
