@@ -139,13 +139,15 @@ def test_the_module_is_the_algorithm(sizes):
 @pytest.mark.parametrize("sizes", EVERY, ids=NAMES)
 def test_the_kernel_is_as_exact_as_torch(sizes, length, environment):
     module = draw_compositor(sizes)
-    embedding = draw_embedding(2, length, sizes.channels)
+    # Of few numbers the largest errors of two sides would be compared by chance.
+    batch = max(2, 64 // length)
+    embedding = draw_embedding(batch, length, sizes.channels)
     assert _compositor.choose(module, embedding).backend.name == "native"
     ours = module(embedding)
     environment(OPENFOLDPP_BACKEND="torch")
     torchs = module(embedding)
     exact = copy.deepcopy(module).double()(embedding.double())
-    assert ours.shape == torchs.shape == (2, length, length, sizes.pair_channels)
+    assert ours.shape == torchs.shape == (batch, length, length, sizes.pair_channels)
     error, own = ((values - exact).abs().max().item() for values in (ours, torchs))
     top = torchs.abs().max()
     ulp = (torch.nextafter(top, torch.tensor(torch.inf)) - top).item()
