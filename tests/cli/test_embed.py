@@ -174,7 +174,13 @@ def test_a_clock():
 
 # Processes
 
-PROGRAM = "import typer; from openfoldpp.cli.embed import embed; typer.run(embed)"
+# A shell that starts the tests in the background has them ignore Ctrl-C, and what they start too.
+PROGRAM = """
+import signal, typer
+from openfoldpp.cli.embed import embed
+signal.signal(signal.SIGINT, signal.default_int_handler)
+typer.run(embed)
+"""
 
 
 def start(*arguments):
