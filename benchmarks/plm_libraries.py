@@ -25,14 +25,14 @@ from typing import NamedTuple
 
 import machine
 import torch
-from plm_quantized import describe_antiberty, sequences_to_measure
+from plm_quantized import sequences_to_measure
 from torch import Tensor, nn
 
 from openfoldpp import plm
 from openfoldpp.plm.quantization import int8, load_quantised, quantise, save
 from openfoldpp.plm.quantization.layerwise import smoothing_divisors
 from openfoldpp.plm.quantization.linear import Int8Linear
-from openfoldpp.plm.quantization.report import compare
+from openfoldpp.plm.quantization.report import compare, describe
 from openfoldpp.plm.quantization.sequences import sequence_set
 
 TOKENS, INPUTS, OUTPUTS = 302, 1280, 3840
@@ -167,7 +167,11 @@ def antiberty_cosines(libraries: list[Library], measured: dict[str, list[str]]) 
     for bits in (8, 4):
         with TemporaryDirectory() as folder:
             path = Path(folder) / "antiberty.safetensors"
-            save(path, quantise(model.encoder, tokens, bits), describe_antiberty(model, bits))
+            save(
+                path,
+                quantise(model.encoder, tokens, bits),
+                describe(model, bits, "gptq", sequence_set(model.alphabet).name),
+            )
             yield f"openfoldpp {bits} bits", cosines(load_quantised(path, model.name))
     full = model.encoder
     for library in libraries:

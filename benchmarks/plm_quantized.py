@@ -17,16 +17,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest.mock import patch
 
 import machine
 import torch
 
 from openfoldpp import plm
-from openfoldpp.plm.embedder import LanguageModel
 from openfoldpp.plm.extract_fasta import read_records
-from openfoldpp.plm.quantization import Description, layerwise, load_quantised, quantise, save
-from openfoldpp.plm.quantization.report import compare
+from openfoldpp.plm.quantization import layerwise, load_quantised, quantise, save
+from openfoldpp.plm.quantization.report import compare, describe
 from openfoldpp.plm.quantization.sequences import sequence_set
 from openfoldpp.training.antibody_sequences import generate
 
@@ -37,20 +35,6 @@ def sequences_to_measure(generated: int, seed: int, fv: Path | None) -> dict[str
     if fv:
         found["crystals"] = [record.sequence for record in read_records([fv]).records]
     return found
-
-
-def describe_antiberty(model: LanguageModel, bits: int, method: str = "gptq") -> Description:
-    """Return what the header of a quantised AntiBERTy's file says."""
-    return Description(
-        model=model.name,
-        bits=bits,
-        method=method,
-        architecture=model.encoder.architecture,
-        alphabet=model.alphabet,
-        max_residues=model.max_residues,
-        source=model.fingerprint,
-        calibration=sequence_set(model.alphabet).name,
-    )
 
 
 def ways(smoothing: list[float]) -> Iterator[tuple[int, str, float | None]]:
@@ -67,7 +51,7 @@ def main() -> None:
     parser.add_argument("--fv", type=Path, help="folder of FASTA files")
     parser.add_argument("--generated", type=int, default=50)
     parser.add_argument("--seed", type=int, default=99)
-    parser.add_argument("--smoothing", type=float, nargs="+", default=[layerwise._SMOOTHING])
+    parser.add_argument("--smoothing", type=float, nargs="+", default=[layerwise.SMOOTHING])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = plm.load("antiberty")
@@ -83,12 +67,12 @@ def main() -> None:
     found = []
     for bits, method, strength in ways(options.smoothing):
         start = time.perf_counter()
-        with patch.object(layerwise, "_SMOOTHING", strength):
-            tensors = quantise(model.encoder, tokens, bits, method=method)
+        smoothing = layerwise.SMOOTHING if strength is None else strength
+        tensors = quantise(model.encoder, tokens, bits, method=method, smoothing=smoothing)
         seconds = time.perf_counter() - start
         with TemporaryDirectory() as folder:
             path = Path(folder) / "antiberty.safetensors"
-            save(path, tensors, describe_antiberty(model, bits, method))
+            save(path, tensors, describe(model, bits, method, shipped.name))
             size = path.stat().st_size
             quantised = load_quantised(path, model.name)
         cosines = {name: compare(quantised, measured[name], expected[name]) for name in measured}

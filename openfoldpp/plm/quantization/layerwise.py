@@ -21,7 +21,7 @@ BITS = (8, 4)
 #: ``gptq``: with calibration. ``nearest``: each weight to the nearest level, the plain way to compare with.
 METHODS = ("gptq", "nearest")
 # How much of the inputs' spread over channels SmoothQuant moves into the weights: the paper's value.
-_SMOOTHING = 0.5
+SMOOTHING = 0.5
 # Tokens that are computed at once: bounds the memory of the transition's hidden layer.
 _BATCH_TOKENS = 2048
 
@@ -64,6 +64,7 @@ def quantise(
     bits: int,
     *,
     method: str = "gptq",
+    smoothing: float = SMOOTHING,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Tensor]:
     """Quantise the linear layers of an encoder's blocks; the rest is taken over as it is.
@@ -80,6 +81,8 @@ def quantise(
         8: whole numbers, a scale for each output channel. 4: NF4, a scale for each 64 weights.
     method : {"gptq", "nearest"}
         GPTQ after SmoothQuant; or each weight rounded to the nearest.
+    smoothing : float
+        SmoothQuant's strength, 0 to 1: how much of the inputs' spread is moved into the weights.
     progress : callable, optional
         Called with the number of blocks that are done.
 
@@ -113,7 +116,7 @@ def quantise(
             block = copy.deepcopy(original)
             for name in LINEARS:
                 linear = block.get_submodule(name)
-                parts = _quantise_linear(linear, _statistics(block, linear, batches), bits)
+                parts = _quantise_linear(linear, _statistics(block, linear, batches), bits, smoothing)
                 linear.weight.copy_(expanded(**parts))
                 found |= {f"blocks.{number}.{name}.{part}": tensor for part, tensor in parts.items()}
             for batch in batches:
@@ -161,7 +164,9 @@ def _stopping_at(linear: nn.Linear, see: Callable[[Tensor], None]) -> Iterator[N
         handle.remove()
 
 
-def _quantise_linear(linear: nn.Linear, statistics: _Statistics | None, bits: int) -> dict[str, Tensor]:
+def _quantise_linear(
+    linear: nn.Linear, statistics: _Statistics | None, bits: int, smoothing: float
+) -> dict[str, Tensor]:
     """Return codes, scales and divisors of a layer's weight."""
     weight = linear.weight
     grid = int8 if bits == 8 else nf4
@@ -172,7 +177,7 @@ def _quantise_linear(linear: nn.Linear, statistics: _Statistics | None, bits: in
             "scales": scales,
             "divisors": torch.ones(weight.shape[1]),
         }
-    divisors = smoothing_divisors(statistics.largest, weight)
+    divisors = smoothing_divisors(statistics.largest, weight, smoothing)
     weight = weight * divisors
     hessian = statistics.hessian / (divisors[:, None] * divisors)
     if bits == 8:
@@ -187,7 +192,7 @@ def _quantise_linear(linear: nn.Linear, statistics: _Statistics | None, bits: in
     return {"codes": grid.encode(rounded, scales), "scales": scales, "divisors": divisors}
 
 
-def smoothing_divisors(largest: Tensor, weight: Tensor) -> Tensor:
+def smoothing_divisors(largest: Tensor, weight: Tensor, smoothing: float = SMOOTHING) -> Tensor:
     """Return what SmoothQuant (arXiv 2211.10438, equation 4) divides a layer's inputs by.
 
     Parameters
@@ -196,6 +201,8 @@ def smoothing_divisors(largest: Tensor, weight: Tensor) -> Tensor:
         Largest absolute value of each input.
     weight : torch.Tensor of shape (out, in)
         float32.
+    smoothing : float
+        Its strength, 0 to 1.
 
     Returns
     -------
@@ -203,5 +210,5 @@ def smoothing_divisors(largest: Tensor, weight: Tensor) -> Tensor:
         float32; 1 where the input or its weights are zero.
     """
     weights = weight.abs().amax(0)
-    divisors = largest**_SMOOTHING / weights ** (1 - _SMOOTHING)
+    divisors = largest**smoothing / weights ** (1 - smoothing)
     return torch.where((largest > 0) & (weights > 0), divisors, 1.0)

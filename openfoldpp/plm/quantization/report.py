@@ -132,7 +132,7 @@ def quantise_to_file(
     sequences = sequence_set(model.alphabet, calibration)
     progress(f"{name}: calibrating with {len(sequences.calibration)} sequences of {sequences.name}")
     expected = model.embed(sequences.held_out)
-    description = _describe(model, bits, "gptq", sequences.name)
+    description = describe(model, bits, "gptq", sequences.name)
     _write(out, model, description, sequences, progress)
     quantised = load_quantised(out, name)
     cosines = compare(quantised, sequences.held_out, expected)
@@ -141,7 +141,7 @@ def quantise_to_file(
     del quantised
     with TemporaryDirectory(dir=out.parent) as folder:
         plain = Path(folder) / "nearest.safetensors"
-        _write(plain, model, _describe(model, bits, "nearest", sequences.name), sequences, lambda _: None)
+        _write(plain, model, describe(model, bits, "nearest", sequences.name), sequences, lambda _: None)
         nearest = compare(load_quantised(plain, name), sequences.held_out, expected)
     report = Report(
         model=name,
@@ -227,7 +227,24 @@ def _is_report(path: Path) -> bool:
     return isinstance(found, dict) and found.keys() == {field.name for field in fields(Report)}
 
 
-def _describe(model: LanguageModel, bits: int, method: str, calibration: str) -> Description:
+def describe(model: LanguageModel, bits: int, method: str, calibration: str) -> Description:
+    """Return what the header of a file says.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        In full precision.
+    bits : int
+        8 or 4.
+    method : str
+        ``"gptq"`` or ``"nearest"``.
+    calibration : str
+        Name of the calibration set.
+
+    Returns
+    -------
+    Description
+    """
     return Description(
         model=model.name,
         bits=bits,
