@@ -38,19 +38,20 @@ MIB = 1 << 20
 
 
 def pairs(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return the products of all pairs of vectors, ``[N * N, d]``."""
-    return (first[:, None] * second).flatten(0, 1)
+    """Return the products of all pairs of vectors, ``[1, 1, N * N, d]``."""
+    return (first.unsqueeze(-2) * second.unsqueeze(-3)).flatten(-3, -2)
 
 
 def by_softmax(q, k, k2, v, v2, queries: int | None) -> torch.Tensor:
     """Attend with torch, so many queries at a time; None for all."""
-    keys, values, q = pairs(k, k2).T, pairs(v, v2), q * q.shape[-1] ** -0.5
-    return torch.cat([(part @ keys).softmax(dim=-1) @ values for part in q.split(queries or len(q))])
+    keys, values, q = pairs(k, k2).mT, pairs(v, v2), q * q.shape[-1] ** -0.5
+    parts = q.split(queries or q.shape[-2], dim=-2)
+    return torch.cat([(part @ keys).softmax(dim=-1) @ values for part in parts], dim=-2)
 
 
 def fused(q, k, k2, v, v2) -> torch.Tensor:
     """Attend with torch's fused attention."""
-    return scaled_dot_product_attention(*(x[None, None] for x in (q, pairs(k, k2), pairs(v, v2))))[0, 0]
+    return scaled_dot_product_attention(q, pairs(k, k2), pairs(v, v2))
 
 
 FORMS: dict[str, Callable[..., torch.Tensor]] = {
@@ -63,13 +64,13 @@ FORMS: dict[str, Callable[..., torch.Tensor]] = {
 
 def ours(q, k, k2, v, v2, window=None) -> torch.Tensor:
     """Attend with the op."""
-    return simplicial_attention(*(x[None] for x in (q, k, k2, v, v2)), window=window)[0]
+    return simplicial_attention(q, k, k2, v, v2, window=window)
 
 
 def draw(n: int, channels: int) -> list[torch.Tensor]:
-    """Return random q, k, k2, v and v2."""
+    """Return random q, k, k2, v and v2, ``[1, 1, n, channels]``."""
     generator = torch.Generator().manual_seed(n)
-    return [torch.randn(n, channels, generator=generator) for _ in range(5)]
+    return [torch.randn(1, 1, n, channels, generator=generator) for _ in range(5)]
 
 
 def forward(attend: Callable[..., torch.Tensor], inputs: list[torch.Tensor]) -> None:

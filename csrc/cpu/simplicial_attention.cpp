@@ -16,6 +16,8 @@ namespace {
 
 // Multiplications below which another thread costs more to start than it saves.
 constexpr std::int64_t kWorkPerThread = 1 << 21;
+// So much less waits for the thread that starts last.
+constexpr std::int64_t kRangesPerThread = 8;
 // Backward sums the gradients of keys over so many parts of the queries, each by itself: enough parts for many
 // threads, and always the same, so that the number of threads changes no bit. To make and to add up a part takes as
 // long as a fraction of a query.
@@ -181,7 +183,8 @@ void simplicial_attention(const SimplicialAttention& in, const HeadView<float>& 
                          kernel.forward(a, first, last, scratch.data());
                          begin += last - first;
                      }
-                 });
+                 },
+                 kRangesPerThread);
 }
 
 void simplicial_attention_backward(const SimplicialAttention& in, const float* statistics,

@@ -129,7 +129,8 @@ def _array(tensor: torch.Tensor | None):
     """View the tensor's memory as a numpy array; a copy where the last dimension is not contiguous."""
     if tensor is None:
         return None
-    tensor = tensor.detach()
-    if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
         tensor = tensor.contiguous()
     return tensor.numpy()
