@@ -31,7 +31,6 @@ std::int64_t half_width(const char* name, std::optional<std::int64_t> window) {
     throw py::value_error(std::string(name) + " is " + std::to_string(*window) + ", expected 0 or more, or None");
 }
 
-
 SimplicialAttention inputs(const Array& q, const Array& k, const Array& k2, const Array& v, const Array& v2,
                            const OptionalArray& mask, const OptionalArray& bias, const Window& window) {
     SimplicialAttention in;
@@ -77,6 +76,7 @@ void backward(const Array& q, const Array& k, const Array& k2, const Array& v, c
     to.k2 = mutable_heads("d_k2", d_k2, of_keys);
     to.v = mutable_heads("d_v", d_v, of_keys);
     to.v2 = mutable_heads("d_v2", d_v2, of_keys);
+    if (d_bias && !bias) throw py::value_error("d_bias is given, but no bias");
     if (d_bias) to.bias = mutable_heads("d_bias", *d_bias, {in.batch, in.heads, in.length, in.length});
     py::gil_scoped_release unlocked;
     openfoldpp::simplicial_attention_backward(in, kept, gradient, to, threads);

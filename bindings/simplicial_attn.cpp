@@ -91,8 +91,9 @@ Dense compose(const py::object& embedding) {
     int code;
     {
         py::gil_scoped_release unlocked;
-        code = run_compositor(values, to, static_cast<int>(from.shape(0)));
+        code = run_compositor_sized(values, to, static_cast<int>(from.shape(0)), channels, pair_channels);
     }
+    if (code == SIMPLICIAL_OTHER_SIZES) return compose(embedding);  // another thread has loaded it meanwhile
     check(code);
     return out;
 }

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,29 @@ def test_run_compositor_refuses_wrong_shapes(shape):
 def test_run_compositor_needs_one_that_is_loaded():
     done = run_python("simplicial_attn.run_compositor(np.zeros((1, 64), np.float32))")
     assert "RuntimeError: no compositor is loaded: call load_compositor first" in done.stderr
+
+
+def test_one_of_other_sizes_may_be_loaded_meanwhile():
+    blobs = [
+        Compositor(CompositorSizes(channels=8, blocks=0, rank=2, pair_channels=count)).pack()
+        for count in (1, 64)
+    ]
+    simplicial_attn.load_compositor(blobs[0])
+    embedding, done = draw(24, 8), threading.Event()
+
+    def load():
+        while not done.is_set():
+            for blob in reversed(blobs):
+                simplicial_attn.load_compositor(blob)
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    try:
+        shapes = {simplicial_attn.run_compositor(embedding).shape for _ in range(3000)}
+    finally:
+        done.set()
+        loading.join()
+    assert shapes == {(24, 24, 1), (24, 24, 64)}
 
 
 def test_the_settings_of_the_environment_hold():

@@ -19,6 +19,10 @@ using namespace openfoldpp;
 
 thread_local std::string last_error;
 
+struct OtherSizes : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 struct NotLoaded : std::runtime_error {
     NotLoaded() : std::runtime_error("no compositor is loaded: call load_compositor first") {}
 };
@@ -40,6 +44,8 @@ int guarded(const Function& function) {
         return SIMPLICIAL_OK;
     } catch (const NotLoaded& error) {
         return fail(SIMPLICIAL_NOT_LOADED, error.what());
+    } catch (const OtherSizes& error) {
+        return fail(SIMPLICIAL_OTHER_SIZES, error.what());
     } catch (const std::invalid_argument& error) {
         return fail(SIMPLICIAL_INVALID, error.what());
     } catch (const std::bad_alloc&) {
@@ -88,6 +94,19 @@ std::shared_ptr<const LoadedCompositor> compositor() {
     return loaded;
 }
 
+void run(const LoadedCompositor& compositor, const float* embedding, float* pair, int length) {
+    require_length(length);
+    if (length == 0) return;
+    require_pointer("in_emb", embedding);
+    require_pointer("out_pair", pair);
+    const std::int64_t n = length, c = compositor.host().channels(), z = compositor.host().pair_channels();
+    if (const auto device = device_of(embedding, pair)) {
+        compositor.run_on_device(*device, embedding, pair, n);
+        return;
+    }
+    compositor.host()({embedding, 1, n, c, 0, c}, {pair, n, n, z, n * z, z}, threads());
+}
+
 }  // namespace
 
 int run_simplicial(const float* qkv, float* out, int L, int d, void* stream) {
@@ -133,19 +152,19 @@ int compositor_channels(int* embedding, int* pair) {
 }
 
 int run_compositor(const float* in_emb, float* out_pair, int L) {
+    return guarded([&] { run(*compositor(), in_emb, out_pair, L); });
+}
+
+int run_compositor_sized(const float* in_emb, float* out_pair, int L, int embedding, int pair) {
     return guarded([&] {
-        require_length(L);
         const auto current = compositor();
-        if (L == 0) return;
-        require_pointer("in_emb", in_emb);
-        require_pointer("out_pair", out_pair);
-        const std::int64_t length = L, channels = current->host().channels(), pair = current->host().pair_channels();
-        if (const auto device = device_of(in_emb, out_pair)) {
-            current->run_on_device(*device, in_emb, out_pair, length);
-            return;
+        const std::int64_t channels = current->host().channels(), pair_channels = current->host().pair_channels();
+        if (channels != embedding || pair_channels != pair) {
+            throw OtherSizes("the compositor that is loaded has " + std::to_string(channels) + " and " +
+                             std::to_string(pair_channels) + " channels, expected " + std::to_string(embedding) +
+                             " and " + std::to_string(pair));
         }
-        current->host()({in_emb, 1, length, channels, 0, channels},
-                      {out_pair, length, length, pair, length * pair, pair}, threads());
+        run(*current, in_emb, out_pair, L);
     });
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cfenv>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -44,6 +45,7 @@ bool spin(const Ready& ready) {
 struct Job {
     const std::function<void()>& work;
     int places;                   // for helpers that have not come yet
+    std::fenv_t mode{};           // rounding, and what becomes of denormal numbers
     std::atomic<int> running{0};  // helpers
 };
 
@@ -51,6 +53,7 @@ class Pool {
 public:
     void run(int helpers, const std::function<void()>& work) {
         Job job{work, helpers};
+        std::fegetenv(&job.mode);
         {
             const std::lock_guard lock(mutex_);
             start(helpers);
@@ -92,6 +95,7 @@ private:
             open_.fetch_sub(1, std::memory_order_relaxed);
             if (--job.places == 0) jobs_.pop_front();
             lock.unlock();
+            std::fesetenv(&job.mode);
             job.work();
             lock.lock();
             // The last look at the job: its thread may go on at once.

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cfenv>
 #include <chrono>
 #include <stdexcept>
 #include <string>
@@ -31,6 +32,12 @@ bool visits_each_once(std::int64_t count, std::int64_t grain, int threads, std::
     return once && ranges <= threads * ranges_per_thread && (ranges <= 1 || ranges * grain <= count);
 }
 
+// Waits, a minute at most, until so many are inside.
+void meet(std::atomic<int>& inside, int count) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    for (++inside; inside < count && std::chrono::steady_clock::now() < end;) std::this_thread::yield();
+}
+
 }  // namespace
 
 TEST(every_item_is_visited_once) {
@@ -47,11 +54,20 @@ TEST(every_item_is_visited_once) {
 
 TEST(several_threads_work_at_the_same_time) {
     std::atomic<int> inside{0};
-    parallel_for(3, 1, 3, [&](std::int64_t, std::int64_t) {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-        for (++inside; inside < 3 && std::chrono::steady_clock::now() < end;) std::this_thread::yield();
-    });
+    parallel_for(3, 1, 3, [&](std::int64_t, std::int64_t) { meet(inside, 3); });
     CHECK(inside == 3);
+}
+
+TEST(all_threads_round_as_the_caller_does) {
+    for (int mode : {FE_UPWARD, FE_TONEAREST}) {
+        std::atomic<int> inside{0}, alike{0};
+        std::fesetround(mode);
+        parallel_for(3, 1, 3, [&](std::int64_t, std::int64_t) {
+            alike += std::fegetround() == mode;
+            meet(inside, 3);
+        });
+        CHECK(alike == 3);
+    }
 }
 
 TEST(several_callers_and_nested_loops) {
@@ -77,10 +93,7 @@ TEST(a_forked_process_has_threads_of_its_own) {
     const pid_t child = fork();
     if (child == 0) {
         std::atomic<int> inside{0};
-        parallel_for(2, 1, 2, [&](std::int64_t, std::int64_t) {
-            const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-            for (++inside; inside < 2 && std::chrono::steady_clock::now() < end;) std::this_thread::yield();
-        });
+        parallel_for(2, 1, 2, [&](std::int64_t, std::int64_t) { meet(inside, 2); });
         _exit(inside == 2 ? 0 : 1);
     }
     int status = -1;

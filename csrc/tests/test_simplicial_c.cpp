@@ -1,5 +1,6 @@
 #include "openfoldpp/simplicial_c.h"
 
+#include <algorithm>
 #include <string>
 #include <thread>
 #include <vector>
@@ -83,6 +84,15 @@ TEST(a_loaded_compositor_runs_and_a_refused_one_changes_nothing) {
     CHECK(run_compositor(embedding.data(), pair.data(), -1) == SIMPLICIAL_INVALID && says("L is -1"));
     CHECK(run_compositor(nullptr, pair.data(), 9) == SIMPLICIAL_INVALID && says("in_emb is null"));
     CHECK(run_compositor(embedding.data(), nullptr, 9) == SIMPLICIAL_INVALID && says("out_pair is null"));
+
+    std::vector<float> again(expected.size());
+    const int c = channels, z = pair_channels;
+    CHECK(run_compositor_sized(embedding.data(), again.data(), 9, c, z) == SIMPLICIAL_OK && same_bits(again, expected));
+    std::fill(again.begin(), again.end(), 7.0f);
+    CHECK(run_compositor_sized(embedding.data(), again.data(), 9, c, z + 1) == SIMPLICIAL_OTHER_SIZES);
+    CHECK(says("has 12 and 10 channels, expected 12 and 11"));
+    CHECK(run_compositor_sized(embedding.data(), again.data(), 9, c - 1, z) == SIMPLICIAL_OTHER_SIZES);
+    CHECK(again == std::vector<float>(expected.size(), 7.0f));
 }
 
 // With the address sanitizer this also shows that a compositor lives as long as a run needs it.

@@ -15,7 +15,6 @@ from openfoldpp.motifs.compositor_kernels import (
     Kernels,
     compose_cuda,
     compose_native,
-    pair_shape,
     refuse_cuda,
     refuse_native,
 )
@@ -91,7 +90,7 @@ class SimplicialBlock(nn.Module):
         by_head = self.qkv(normed).unflatten(-1, (5, sizes.heads, sizes.head_channels))
         q, k, k2, v, v2 = by_head.movedim(-3, 0).transpose(-3, -2).unbind()
         bias = self.offset_bias[:, relative_offsets(length, sizes.max_offset, normed.device)]
-        bias = bias.expand(*batch, -1, -1, -1)
+        bias = bias.to(q.dtype).expand(*batch, -1, -1, -1)  # under autocast q is narrower
         window = (sizes.window_j, sizes.window_k)
         update = simplicial_attention(q, k, k2, v, v2, bias=bias, window=window)
         return update.transpose(-3, -2).flatten(-2)
@@ -101,7 +100,9 @@ class Compositor(nn.Module):
     """Nodes to pairs: blocks of 2-simplicial attention (arXiv 2507.02754), then a low-rank outer product.
 
     Without a gradient, float32 is computed by the native kernel or, on a GPU, by the CUDA kernels. Torch
-    computes all else.
+    computes all else, also a module with a part that was replaced or parametrised or has a hook. The kernels
+    have a copy of the parameters, made anew when these were changed; a write through ``parameter.data``, or
+    into inference tensors, is not seen: write to the parameter itself under ``torch.no_grad()``.
 
     Parameters
     ----------
@@ -153,8 +154,6 @@ class Compositor(nn.Module):
         """
         require_floating("embedding", embedding, ("L", "channels"))
         require_like("embedding", embedding, self.outer, (*embedding.shape[:-1], self.sizes.channels))
-        if not embedding.numel():
-            return embedding.new_zeros(pair_shape(self, embedding))
         return _compositor(self, embedding)
 
     def pack(self) -> bytes:
@@ -215,6 +214,18 @@ class Compositor(nn.Module):
         self._kernels = Kernels(self)
 
 
+def _refuse_modified(module: Compositor) -> str | None:
+    """Why a kernel, which knows the stock parts alone, would not be the module; None where it is."""
+    for name, part in module.named_modules():
+        if part is module:
+            continue
+        if type(part) not in _PARTS:
+            return f"{name} is a {type(part).__name__}"
+        if part._forward_hooks or part._forward_pre_hooks:
+            return f"{name} has a hook"
+    return None
+
+
 def _compose_torch(module: Compositor, embedding: Tensor) -> Tensor:
     x = module.norm(embedding)  # line 1
     for block in module.blocks:
@@ -227,11 +238,12 @@ def _compose_torch(module: Compositor, embedding: Tensor) -> Tensor:
     return pair + module.offsets[relative_offsets(x.shape[-2], module.sizes.max_offset, x.device)]
 
 
+_PARTS = (SimplicialBlock, nn.LayerNorm, nn.Linear, nn.ModuleList)
 _compositor = Op(
     "compositor",
     (
-        Backend("native", refuse_native, compose_native),
-        Backend("cuda", refuse_cuda, compose_cuda),
+        Backend("native", lambda *given: _refuse_modified(given[0]) or refuse_native(*given), compose_native),
+        Backend("cuda", lambda *given: _refuse_modified(given[0]) or refuse_cuda(*given), compose_cuda),
         Backend("torch", lambda *_: None, _compose_torch),
     ),
 )

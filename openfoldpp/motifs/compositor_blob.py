@@ -74,8 +74,8 @@ class CompositorSizes:
         for name in ("window_j", "window_k"):
             if getattr(self, name) is not None:
                 self._require(name, 0, 2**31 - 1)
-        if not (0 < self.eps < 1):
-            raise InputError(f"eps is {self.eps}; expected a number between 0 and 1")
+        if not 0 < np.float32(self.eps) < 1:
+            raise InputError(f"eps is {self.eps}; expected a number between 0 and 1 in float32")
 
     def _require(self, name: str, least: int, most: int) -> None:
         value = getattr(self, name)

@@ -26,7 +26,7 @@ class Kernels(Weights):
 
     def __init__(self, module: Compositor):
         self._module = module
-        self._seen: list[tuple[Tensor, int]] = []
+        self._seen: list[tuple[Tensor, int, int]] = []
         self._native: _native.Compositor | None = None
         self._cuda: dict[torch.device, tuple[Any, Tensor]] = {}
 
@@ -65,10 +65,10 @@ class Kernels(Weights):
 
     def _forget_if_changed(self) -> None:
         tensors = self.tensors().values()
-        now = [(tensor, 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+        now = [(x, x.data_ptr(), 0 if x.is_inference() else x._version) for x in tensors]
         same = len(now) == len(self._seen) and all(
-            tensor is seen and version == then
-            for (tensor, version), (seen, then) in zip(now, self._seen, strict=True)
+            tensor is seen and state == then
+            for (tensor, *state), (seen, *then) in zip(now, self._seen, strict=True)
         )
         if not same:
             self._seen, self._native, self._cuda = now, None, {}
@@ -106,9 +106,9 @@ def refuse_cuda(module: Compositor, embedding: Tensor) -> str | None:
             return "a gradient is needed; under torch.no_grad() none is"
         if reason := refuse_tangent(tensor):
             return reason
-    if module.sizes.head_channels not in (16, 32, 64, 128):
-        return f"a head has {module.sizes.head_channels} channels, expected 16, 32, 64 or 128"
-    return None
+    names = ("channels", "heads", "head_channels", "hidden", "rank")
+    sizes = {name: getattr(module.sizes, name) for name in names}
+    return _native.cuda_compositor_refusal(**sizes, device=embedding.device.index)
 
 
 def compose_cuda(module: Compositor, embedding: Tensor) -> Tensor:
@@ -116,6 +116,8 @@ def compose_cuda(module: Compositor, embedding: Tensor) -> Tensor:
     kernels, image = module.kernels.cuda(embedding.device)
     length, channels = embedding.shape[-2:]
     out = embedding.new_empty(pair_shape(module, embedding))
+    if not out.numel():
+        return out
     workspace = embedding.new_empty(kernels.workspace_floats(length))
     batch = embedding.reshape(-1, length, channels).contiguous()
     with torch.cuda.device(embedding.device):

@@ -85,6 +85,8 @@ class Op:
                 why = refusals if wanted == "auto" else [f"OPENFOLDPP_BACKEND={wanted}"]
                 return Choice(self.name, backend, "; ".join([_describe(backend.name), *why]))
             refusals.append(f"not {backend.name}: {refusal or 'not asked for'}")
+        if wanted not in ("auto", *(backend.name for backend in self.backends)):
+            refusals.append(f"there is no {wanted} kernel of this op")
         cure = "" if wanted == "auto" else "; unset OPENFOLDPP_BACKEND to let a backend be chosen"
         raise BackendError(
             f"{self.name}: OPENFOLDPP_BACKEND={wanted} leaves no backend: {'; '.join(refusals)}{cure}"

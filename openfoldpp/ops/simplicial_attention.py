@@ -1,7 +1,8 @@
 """2-simplicial attention: each query attends to pairs of keys.
 
 The kernels never hold the ``N^3`` logits of all queries, and skip what a window leaves out. Each is a module
-with three functions, ``refuse``, ``forward`` and ``backward``: native for the CPU, CUDA and Triton for a GPU.
+with three functions, ``refuse``, ``forward`` and ``backward``, and says in ``NEEDS_OUTPUT`` whether the last
+reads the output: native for the CPU, CUDA and Triton for a GPU.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def simplicial_attention(
     ----------
     q : torch.Tensor
         ``[*, H, N, d]``, floating point. The native kernel takes float32 on the CPU, those for a GPU float32
-        and bfloat16; other tensors go to torch, which holds ``N^3`` logits. Any strides. float16 and bfloat16
-        are computed in float32.
+        and bfloat16; other tensors go to torch, which holds ``N^3`` logits, and where float16 and bfloat16 are
+        computed in float32, under autocast too. Any strides.
     k, k2, v, v2 : torch.Tensor
         ``[*, H_kv, N, d]``, same dtype and device. ``H`` is a multiple of ``H_kv``: head ``h`` uses their
         head ``h // (H / H_kv)``.
@@ -52,7 +53,8 @@ def simplicial_attention(
     bias : torch.Tensor, optional
         ``[*, H, N, N]``, added on (i, j).
     window : tuple of (int or None, int or None), optional
-        Largest ``|i - j|`` and largest ``|i - k|``; None is no limit.
+        Largest ``|i - j|`` and largest ``|i - k|``; None is no limit. In torch a key that is not finite makes
+        those queries NaN as well whose window leaves it out.
 
     Returns
     -------
@@ -95,10 +97,10 @@ def simplicial_attention(
     flat = (q, k, k2, v, v2)
     if len(batch) != 1:
         flat = tuple(tensor.reshape(elements, *tensor.shape[-3:]) for tensor in flat)
-    return _simplicial_attention(*flat, mask, bias, _checked(window)).reshape(q.shape)
+    return _simplicial_attention(*flat, mask, bias, _checked(window, length)).reshape(q.shape)
 
 
-def _checked(window: Window | None) -> Window:
+def _checked(window: Window | None, length: int) -> Window:
     if window is None:
         return None, None
     try:
@@ -110,7 +112,8 @@ def _checked(window: Window | None) -> Window:
     for reach in (reach_j, reach_k):
         if reach is not None and reach < 0:
             raise InputError(f"window is {window!r}; expected 0 or more")
-    return reach_j, reach_k
+    # Beyond the sequence a window may be of any size, also of one that no kernel can count to.
+    return tuple(None if reach is None else min(reach, length) for reach in (reach_j, reach_k))
 
 
 class _Attention(torch.autograd.Function):
@@ -120,7 +123,7 @@ class _Attention(torch.autograd.Function):
     def forward(ctx, kernel, window, mask, *tensors):
         *qkv, bias = tensors
         out, statistics = kernel.forward(*qkv, mask, bias, window)
-        ctx.save_for_backward(out, statistics, *qkv, mask, bias)
+        ctx.save_for_backward(out if kernel.NEEDS_OUTPUT else None, statistics, *qkv, mask, bias)
         ctx.kernel, ctx.window = kernel, window
         return out
 
@@ -157,7 +160,15 @@ def _refuse(kernel: ModuleType, *arguments) -> str | None:
     return kernel.refuse(*arguments)
 
 
-def _torch(q, k, k2, v, v2, mask, bias, window):
+def _torch(q, *arguments):
+    kind = q.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return _attend(q, *arguments)
+    with torch.autocast(kind, enabled=False):
+        return _attend(q, *arguments)
+
+
+def _attend(q, k, k2, v, v2, mask, bias, window):
     dtype, (batch, heads, length, channels), shared = q.dtype, q.shape, k.shape[1]
     wide = torch.promote_types(dtype, torch.float32)
     q, k, k2, v, v2 = (tensor.to(wide) for tensor in (q, k, k2, v, v2))

@@ -12,6 +12,9 @@ Window = tuple[int | None, int | None]
 #: Channels of a head that there are kernels for.
 CHANNELS = (16, 32, 64, 128)
 
+#: Whether :func:`backward` reads the output.
+NEEDS_OUTPUT = True
+
 _VECTOR_BYTES = 16  # vectors begin at multiples of this: the kernels copy so many bytes at a time
 
 
@@ -78,7 +81,7 @@ def forward(
         float32 ``[B, H, N, 2]``, for :func:`backward` alone.
     """
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    statistics = torch.empty(*q.shape[:-1], 2, device=q.device)
+    statistics = torch.empty(*q.shape[:-1], 2, dtype=torch.float32, device=q.device)
     inputs = _Inputs(q, k, k2, v, v2, mask, bias, window)
     with torch.cuda.device(q.device):
         stream = torch.cuda.current_stream().cuda_stream

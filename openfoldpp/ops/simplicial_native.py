@@ -9,6 +9,9 @@ from openfoldpp.ops.dispatch import refuse_tangent, threads
 
 Window = tuple[int | None, int | None]
 
+#: Whether :func:`backward` reads the output.
+NEEDS_OUTPUT = False
+
 
 def refuse(
     q: torch.Tensor,
@@ -69,8 +72,7 @@ def forward(
         ``[B, H, N, 2]``, for :func:`backward`: the largest logit of each query, and the sum of
         ``exp(logit - largest)``.
     """
-    out = torch.empty(q.shape)
-    statistics = torch.empty(*q.shape[:-1], 2)
+    out, statistics = _empty(q.shape), _empty((*q.shape[:-1], 2))
     inputs = _inputs(q, k, k2, v, v2, mask, bias)
     _native.simplicial_attention_forward(*inputs, window, out.numpy(), statistics.numpy(), threads())
     return out, statistics
@@ -78,7 +80,7 @@ def forward(
 
 def backward(
     grad_out: torch.Tensor,
-    out: torch.Tensor,
+    out: None,
     statistics: torch.Tensor,
     q: torch.Tensor,
     k: torch.Tensor,
@@ -94,9 +96,11 @@ def backward(
     Parameters
     ----------
     grad_out : torch.Tensor
-        ``[B, H, N, d]``, gradient of ``out``; any strides.
-    out, statistics : torch.Tensor
-        What :func:`forward` returned.
+        ``[B, H, N, d]``, gradient of the output; any strides.
+    out : None
+        Not needed.
+    statistics : torch.Tensor
+        What :func:`forward` returned beside the output.
     q, k, k2, v, v2 : torch.Tensor
         What it was given.
     mask, bias : torch.Tensor or None
@@ -109,8 +113,8 @@ def backward(
     tuple of (torch.Tensor or None)
         Gradients of ``q``, ``k``, ``k2``, ``v``, ``v2`` and ``bias``, contiguous; None without a bias.
     """
-    gradients = [torch.empty(tensor.shape) for tensor in (q, k, k2, v, v2)]
-    grad_bias = None if bias is None else torch.empty(bias.shape)
+    gradients = [_empty(tensor.shape) for tensor in (q, k, k2, v, v2)]
+    grad_bias = None if bias is None else _empty(bias.shape)
     _native.simplicial_attention_backward(
         *_inputs(q, k, k2, v, v2, mask, bias),
         window,
@@ -118,6 +122,10 @@ def backward(
         threads(),
     )
     return (*gradients, grad_bias)
+
+
+def _empty(shape) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="cpu")  # whatever torch's defaults are
 
 
 def _inputs(q, k, k2, v, v2, mask, bias):

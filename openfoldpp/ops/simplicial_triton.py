@@ -20,6 +20,9 @@ from openfoldpp.ops.dispatch import refuse_tangent
 
 Window = tuple[int | None, int | None]
 
+#: Whether :func:`backward` reads the output.
+NEEDS_OUTPUT = True
+
 _MAX_CHANNELS = 128  # with more, a tile does not fit into the registers of a multiprocessor
 _TRITON = (3, 6)  # the first with products of float32 in six of bfloat16
 _CAPABILITY = (8, 0)  # the first GPUs with matrix products of bfloat16

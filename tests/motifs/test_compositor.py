@@ -268,7 +268,12 @@ def _replace(module):
     module.outer = other
 
 
-@pytest.mark.parametrize("change", [_add_one, _round, _assign, _replace])
+def _set_data(module):
+    vector = torch.nn.utils.parameters_to_vector(module.parameters())
+    torch.nn.utils.vector_to_parameters(2 * vector, module.parameters())
+
+
+@pytest.mark.parametrize("change", [_add_one, _round, _assign, _replace, _set_data])
 def test_the_kernel_sees_that_parameters_changed(change, environment):
     module, embedding = draw_compositor(SMALL), draw_embedding(9, 12)
     before = module(embedding)
@@ -277,6 +282,56 @@ def test_the_kernel_sees_that_parameters_changed(change, environment):
     environment(OPENFOLDPP_BACKEND="torch")
     assert_agrees(after, module(embedding))
     assert not torch.equal(before, after)
+
+
+def _hook(module):
+    module.blocks[0].register_forward_hook(lambda part, given, result: result.square())
+
+
+def _normalise(module):
+    torch.nn.utils.parametrizations.weight_norm(module.left)
+    module.left.parametrizations.weight.original0.data.mul_(2)
+
+
+def _wrap(module):
+    module.right = torch.nn.Sequential(module.right, torch.nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (_hook, "blocks.0 has a hook"),
+        (_normalise, "left is a ParametrizedLinear"),
+        (_wrap, "right is a Sequential"),
+    ],
+)
+def test_a_module_with_a_changed_part_goes_to_torch(change, part, environment):
+    module, embedding = draw_compositor(SMALL), draw_embedding(9, 12)
+    before = module(embedding)
+    change(module)
+    module.requires_grad_(False)
+    choice = _compositor.choose(module, embedding)
+    assert choice.backend.name == "torch"
+    assert f"not native: {part}" in choice.reason
+    assert (module(embedding) - before).abs().max() > 0.1
+
+
+def test_a_module_trains_under_autocast():
+    module, embedding = draw_compositor(SMALL).requires_grad_(), draw_embedding(9, 12)
+    exact = module(embedding)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pair = module(embedding)
+    assert (pair - exact).abs().max() <= 0.05 * exact.abs().max()
+    pair.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("shape", [(0, 12), (0, 4, 12), (2, 0, 12)])
+def test_no_motifs(shape):
+    module = draw_compositor(SMALL)
+    assert module(torch.zeros(shape)).shape == (*shape[:-1], shape[-2], 10)
+    module.requires_grad_()(torch.zeros(shape)).sum().backward()
+    assert not module.outer.grad.any()
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])

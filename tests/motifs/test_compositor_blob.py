@@ -129,7 +129,15 @@ def test_a_missing_weight_is_named():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("channels", 0), ("rank", 2.5), ("blocks", 65), ("max_offset", -1), ("window_j", -1), ("eps", 0.0)],
+    [
+        ("channels", 0),
+        ("rank", 2.5),
+        ("blocks", 65),
+        ("max_offset", -1),
+        ("window_j", -1),
+        ("eps", 0.0),
+        ("eps", 1e-50),
+    ],
 )
 def test_sizes_out_of_bounds_are_refused(name, value):
     with pytest.raises(InputError, match=f"{name} is {value}"):

@@ -66,7 +66,7 @@ def test_as_exact_as_torch(n, channels, draw_inputs, assert_as_exact_as_torch):
     assert_as_exact_as_torch(draw_inputs(n, channels, batch=(4,), heads=2, kv_heads=2))
 
 
-@pytest.mark.parametrize("window", [None, (0, 0), (1, 5), (5, 1), (0, None), (None, 5), (40, 7), (5, 1000)])
+@pytest.mark.parametrize("window", [None, (0, 0), (1, 5), (5, 1), (0, None), (None, 5), (40, 7), (5, 10**30)])
 def test_windows_masks_biases_and_shared_keys(window, draw, draw_mask, draw_inputs, assert_as_exact_as_torch):
     inputs = draw_inputs(33, 20, batch=(4,), heads=4, kv_heads=2)
     mask = draw_mask(4, 33)
@@ -93,6 +93,30 @@ def test_strides_of_every_kind(draw, draw_inputs, assert_as_exact_as_torch):
     mask = (draw(n, 2) > -0.5).float().T
     assert_as_exact_as_torch(inputs, mask, draw(n, 2, 3, n).permute(1, 2, 3, 0))
     assert_as_exact_as_torch(inputs, mask.bool(), draw(1, 1, 1, n).expand(2, 3, n, n), (4, 9))
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=str)
+def test_torchs_defaults_do_not_matter(default, draw, draw_inputs):
+    inputs = draw_inputs(9, 8)
+    given = {"inputs": inputs, "bias": draw(1, 9, 9), "grad_out": draw(1, 9, 8)}
+    expected = with_gradients(simplicial_attention, **given)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(default)
+        with torch.device("meta"):
+            found = with_gradients(simplicial_attention, **given)
+    finally:
+        torch.set_default_dtype(before)
+    for name in expected:
+        assert torch.equal(found[name], expected[name]), name
+
+
+def test_the_output_of_the_native_kernel_may_be_changed_in_place(draw_inputs):
+    q, *others = (x.requires_grad_() for x in draw_inputs(9, 8))
+    simplicial_attention(q, *others).mul_(2).sum().backward()
+    twice, q.grad = q.grad, None
+    simplicial_attention(q, *others).sum().backward()
+    assert torch.equal(twice, 2 * q.grad)
 
 
 def test_any_batch_dimensions(draw, draw_inputs):
@@ -190,7 +214,10 @@ def test_half_precision_is_the_float32_result_rounded(dtype, environment, draw_i
     environment(OPENFOLDPP_BACKEND="torch")
     inputs = [x.to(dtype) for x in draw_inputs(17, 8)]
     result = simplicial_attention(*inputs)
-    assert torch.equal(result, simplicial_attention(*(x.float() for x in inputs)).to(dtype))
+    expected = simplicial_attention(*(x.float() for x in inputs))
+    assert torch.equal(result, expected.to(dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(simplicial_attention(*(x.float() for x in inputs)), expected)
 
 
 def test_the_reason_for_a_backend_is_told(environment, draw_inputs):

@@ -1,7 +1,7 @@
 /* 2-simplicial attention and the compositor for C and for whatever can call C. docs/compositor.md defines both.
  *
  * Functions return SIMPLICIAL_OK or one of the other codes, and then simplicial_last_error() says what was wrong. A
- * call that fails writes nothing to its outputs, unless it is the GPU that fails.
+ * call that refuses (SIMPLICIAL_INVALID, _NOT_LOADED, _OTHER_SIZES) writes nothing to its outputs.
  *
  * All functions may be called from any number of threads at the same time. The loaded compositor belongs to the
  * process: a run that has begun ends with the one that it began with, also where another is loaded meanwhile.
@@ -30,7 +30,8 @@ enum {
     SIMPLICIAL_INVALID = 1,    /* an argument, a blob or a setting cannot be used */
     SIMPLICIAL_NOT_LOADED = 2, /* there is no compositor to run */
     SIMPLICIAL_NO_MEMORY = 3,
-    SIMPLICIAL_FAILED = 4      /* the GPU or the system failed */
+    SIMPLICIAL_FAILED = 4,     /* the GPU or the system failed */
+    SIMPLICIAL_OTHER_SIZES = 5 /* run_compositor_sized: the compositor that is loaded has others */
 };
 
 /* One head of 2-simplicial attention without mask, bias or window.
@@ -49,6 +50,10 @@ OPENFOLDPP_EXPORT int compositor_channels(int* embedding, int* pair);
 /* in_emb: [L][channels of an embedding]; out_pair: [L][L][channels of a pair]; they must not overlap. L may be 0.
  * Device memory is worked on in CUDA's default stream. */
 OPENFOLDPP_EXPORT int run_compositor(const float* in_emb, float* out_pair, int L);
+
+/* As run_compositor, for memory of these sizes: SIMPLICIAL_OTHER_SIZES where the compositor that is loaded has others.
+ * For callers beside which another thread may load one. */
+OPENFOLDPP_EXPORT int run_compositor_sized(const float* in_emb, float* out_pair, int L, int embedding, int pair);
 
 /* What was wrong with this thread's last call that failed; "" before any did. Valid until its next call. */
 OPENFOLDPP_EXPORT const char* simplicial_last_error(void);
