@@ -43,8 +43,8 @@ def simplicial_attention(
     ----------
     q : torch.Tensor
         ``[*, H, N, d]``, floating point. The native kernel takes float32 on the CPU, those for a GPU float32
-        and bfloat16; other tensors go to torch, which holds ``N^3`` logits, and where float16 and bfloat16 are
-        computed in float32, under autocast too. Any strides.
+        and bfloat16; other tensors go to torch, which holds ``N^3`` logits, and computes float16 and bfloat16
+        in float32, under autocast too. Any strides.
     k, k2, v, v2 : torch.Tensor
         ``[*, H_kv, N, d]``, same dtype and device. ``H`` is a multiple of ``H_kv``: head ``h`` uses their
         head ``h // (H / H_kv)``.

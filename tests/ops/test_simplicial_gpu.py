@@ -1,4 +1,4 @@
-"""2-simplicial attention on a GPU, by both of its backends: as exact as torch's own form in the same dtype."""
+"""2-simplicial attention on a GPU, by both of its backends: as exact as torch in the same dtype."""
 
 import pytest
 import torch
