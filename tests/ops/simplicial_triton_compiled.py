@@ -1,7 +1,8 @@
 """Compile the Triton kernels of 2-simplicial attention for a GPU that is not here.
 
 ``test_simplicial_triton.py`` runs it. Takes a compute capability, say 90, and prints a line for each kernel:
-its shared memory, and how many products of matrices it has. Kernels are compiled in place of being launched.
+its shared memory, and how many products of matrices its machine code has. triton brings ptxas and cuobjdump.
+Kernels are compiled in place of being launched.
 """
 
 import re
@@ -38,7 +39,7 @@ class Compiled:
     def __getitem__(self, grid):
         def compile_and_report(*arguments, **constants):
             compiled = self.kernel.warmup(*arguments, grid=grid, **constants)
-            products = len(re.findall(r"mma(_async)?\.sync", compiled.asm["ptx"]))  # of the tensor cores
+            products = len(re.findall(r"\bHG?MMA\.", compiled.asm["sass"]))  # on the tensor cores
             print(f"{self.name}: {compiled.metadata.shared} bytes, {products} products")
 
         return compile_and_report
@@ -55,17 +56,18 @@ for direction, names in (
     for name in names:
         setattr(kernels, name, Compiled(name, getattr(kernels, name)))
 
-for dtype in (torch.bfloat16, torch.float32):
-    for channels, masked, window in (
-        (64, False, (None, None)),
-        (128, True, (None, None)),
-        (64, True, (64, 8)),
-    ):
-        q, k, k2, v, v2 = (torch.zeros(1, heads, 128, channels, dtype=dtype) for heads in (2, 1, 1, 1, 1))
-        mask, bias = (
-            (torch.zeros(1, 128, dtype=dtype), torch.zeros(1, 2, 128, 128, dtype=dtype))
-            if masked
-            else (None, None)
-        )
-        out, statistics = simplicial_triton.forward(q, k, k2, v, v2, mask, bias, window)
-        simplicial_triton.backward(q, out, statistics, q, k, k2, v, v2, mask, bias, window)
+for dtype, channels, masked, window in (
+    (torch.bfloat16, 64, False, (None, None)),
+    (torch.bfloat16, 128, True, (None, None)),
+    (torch.bfloat16, 64, True, (64, 8)),  # narrow windows have tiles of their own
+    (torch.float32, 64, False, (64, 8)),
+    (torch.float32, 128, True, (None, None)),
+):
+    q, k, k2, v, v2 = (torch.zeros(1, heads, 128, channels, dtype=dtype) for heads in (2, 1, 1, 1, 1))
+    mask, bias = (
+        (torch.zeros(1, 128, dtype=dtype), torch.zeros(1, 2, 128, 128, dtype=dtype))
+        if masked
+        else (None, None)
+    )
+    out, statistics = simplicial_triton.forward(q, k, k2, v, v2, mask, bias, window)
+    simplicial_triton.backward(q, out, statistics, q, k, k2, v, v2, mask, bias, window)

@@ -58,18 +58,19 @@ def draw_inputs(draw):
     return inputs
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("n", "channels"), [(1, 16), (2, 32), (7, 128)])
+@pytest.mark.parametrize(
+    ("n", "channels", "dtype"), [(1, 16, torch.float32), (2, 32, torch.bfloat16), (7, 128, torch.float32)]
+)
 def test_one_tile(n, channels, dtype, draw_inputs, assert_as_exact_as_torch):
     assert_as_exact_as_torch(draw_inputs(n, channels, batch=2, heads=2, kv_heads=2), dtype=dtype)
 
 
 SLOW_WINDOWS = [
-    pytest.param(window, marks=pytest.mark.slow) for window in (None, (5, 1), (1, None), (None, 2), (3, 1000))
+    pytest.param(window, marks=pytest.mark.slow) for window in (None, (0, 0), (1, None), (None, 2), (3, 1000))
 ]
 
 
-@pytest.mark.parametrize("window", [(0, 0), (1, 5), *SLOW_WINDOWS])
+@pytest.mark.parametrize("window", [(1, 5), *SLOW_WINDOWS])
 def test_windows_masks_biases_and_shared_keys(
     window, small_tiles, draw, draw_mask, draw_inputs, assert_as_exact_as_torch
 ):
@@ -105,13 +106,13 @@ def test_strides_of_every_kind(small_tiles, draw, assert_as_exact_as_torch):
     assert_as_exact_as_torch(inputs, mask, draw(n, 2, 2, n).permute(1, 2, 3, 0))
 
 
-def test_what_a_masked_key_holds_does_not_matter(small_tiles, environment, draw_inputs):
+def test_what_a_masked_key_holds_does_not_matter(environment, draw_inputs):
     environment(OPENFOLDPP_BACKEND="triton")
-    inputs = draw_inputs(18, 16)
-    mask = torch.ones(1, 18)
-    out = [0, 5, 17]
+    inputs = draw_inputs(16, 16)  # in two parts
+    mask = torch.ones(1, 16)
+    out = [0, 5, 15]
     mask[:, out] = 0
-    given = {"bias": None, "grad_out": torch.ones(1, 1, 18, 16), "dtype": torch.float32, "mask": mask}
+    given = {"bias": None, "grad_out": torch.ones(1, 1, 16, 16), "dtype": torch.float32, "mask": mask}
     expected = with_gradients(simplicial_attention, inputs, **given)
     for tensor in inputs[1:]:
         tensor[:, :, out] = torch.nan
@@ -160,6 +161,5 @@ def test_empty_tensors_stay_empty(environment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "window"), [(70, None), (70, (20, 3))])
-def test_the_tiles_of_a_gpu(n, window, draw_inputs, assert_as_exact_as_torch):
-    assert_as_exact_as_torch(draw_inputs(n, 64), window=window)
+def test_the_tiles_of_a_gpu(draw_inputs, assert_as_exact_as_torch):
+    assert_as_exact_as_torch(draw_inputs(70, 64))

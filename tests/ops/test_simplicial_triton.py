@@ -21,7 +21,10 @@ needs_triton = pytest.mark.skipif(
 
 def run(*command, **variables):
     finished = subprocess.run(
-        [sys.executable, *map(str, command)], env=os.environ | variables, capture_output=True, text=True
+        [sys.executable, "-P", *map(str, command)],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
     )
     assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
     return finished.stdout
