@@ -23,7 +23,7 @@ def run_ctest(folder, *options):
     for command in (
         ["cmake", "-S", ROOT, "-B", folder, *build],
         ["cmake", "--build", folder, "--parallel", "2"],
-        ["ctest", "--test-dir", folder, "--output-on-failure"],
+        ["ctest", "--test-dir", folder, "--parallel", "2", "--output-on-failure"],
     ):
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

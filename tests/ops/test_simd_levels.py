@@ -35,6 +35,7 @@ def test_every_kernel_at_every_level(level):
     )
     assert used.stdout.strip() == level, used.stderr
     files = [FOLDER / f"test_{kernel}.py" for kernel in KERNELS]
+    files.append(FOLDER.parent / "motifs" / "test_compositor.py")
     tests = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     run = subprocess.run(tests, env=environment, cwd=FOLDER.parents[1], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout

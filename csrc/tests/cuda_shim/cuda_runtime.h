@@ -76,7 +76,7 @@ inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline void __syncthreads() { cuda_shim::executor().wait_for_block(); }
 
 inline float __shfl_xor_sync(unsigned, float value, int distance) {
-    cuda_shim::executor().with_warp("shuffle", value, [&](float** values) {
+    cuda_shim::executor().with_warp(value, [&](float** values) {
         float before[cuda_shim::kLanes];
         for (int lane = 0; lane < cuda_shim::kLanes; ++lane) before[lane] = *values[lane];
         for (int lane = 0; lane < cuda_shim::kLanes; ++lane) *values[lane] = before[lane ^ distance];
@@ -85,7 +85,7 @@ inline float __shfl_xor_sync(unsigned, float value, int distance) {
 }
 
 inline int __any_sync(unsigned, int value) {
-    cuda_shim::executor().with_warp("any", value, [](int** values) {
+    cuda_shim::executor().with_warp(value, [](int** values) {
         const bool any = std::any_of(values, values + cuda_shim::kLanes, [](const int* v) { return *v != 0; });
         for (int lane = 0; lane < cuda_shim::kLanes; ++lane) *values[lane] = any;
     });
@@ -96,5 +96,5 @@ inline int __all_sync(unsigned mask, int value) { return !__any_sync(mask, !valu
 
 inline void __syncwarp() {
     int nothing = 0;
-    cuda_shim::executor().with_warp("barrier", nothing, [](int**) {});
+    cuda_shim::executor().with_warp(nothing, [](int**) {});
 }

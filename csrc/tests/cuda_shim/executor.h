@@ -3,9 +3,6 @@
 // gets: what a missing barrier leaves open comes out differently from seed to seed. Shared memory begins as NaN.
 #pragma once
 
-#include <setjmp.h>
-#include <ucontext.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -15,6 +12,8 @@
 #include <memory>
 #include <random>
 #include <vector>
+
+#include "fiber.h"
 
 struct dim3 {
     unsigned x, y, z;
@@ -28,7 +27,8 @@ constexpr std::size_t kStack = 256 * 1024;
 
 [[noreturn]] inline void fail(const char* what) {
     std::printf("CUDA on the CPU: %s\n", what);
-    std::exit(1);
+    std::fflush(stdout);
+    std::_Exit(1);  // exit() would free the stack that it runs on
 }
 
 struct Copy {
@@ -40,10 +40,10 @@ enum class State { ready, waits_for_warp, waits_for_block, done };
 
 struct Fiber {
     std::unique_ptr<unsigned char[]> stack{new unsigned char[kStack]};
-    jmp_buf place;
+    Place place;
     State state = State::ready;
     unsigned index = 0;
-    const char* operation = nullptr;  // that it waits for its warp in
+    const void* operation = nullptr;  // that it waits for its warp in
     void* operand = nullptr;
     std::vector<Copy> copies;  // begun and not done
 };
@@ -56,7 +56,7 @@ public:
     void run(const std::function<void()>& kernel, dim3 blocks, unsigned threads, std::size_t shared_bytes) {
         if (threads % kLanes) fail("a block has a part of a warp");
         kernel_ = &kernel;
-        while (fibers_.size() < threads) fibers_.push_back(std::make_unique<Fiber>());
+        while (fibers_.size() < threads) fibers_.push_back(make_fiber());
         threads_ = threads;
         // Up to the end of the allocation, which a sanitizer guards; 16-byte aligned as the sizes are.
         shared_.reset(new (std::align_val_t(16)) unsigned char[shared_bytes]);
@@ -78,10 +78,12 @@ public:
         leave();
     }
 
-    // Waits until all lanes of the warp have come with their operand; then action(operands[32]) runs once.
+    // Waits until all lanes of the warp have come with their operand; then action(operands[32]) runs once. Actions of
+    // different types are different instructions.
     template <class Operand, class Action>
-    void with_warp(const char* operation, Operand& operand, Action action) {
-        current_->operation = operation;
+    void with_warp(Operand& operand, Action action) {
+        static const char operation = 0;  // each type's is elsewhere
+        current_->operation = &operation;
         current_->operand = &operand;
         current_->state = State::waits_for_warp;
         const unsigned first = current_->index / kLanes * kLanes;
@@ -89,7 +91,7 @@ public:
         for (int lane = 0; lane < kLanes; ++lane) {
             Fiber& fiber = *fibers_[first + lane];
             if (fiber.state != State::waits_for_warp) return leave();
-            if (std::strcmp(fiber.operation, operation)) fail("lanes of a warp are in different instructions");
+            if (fiber.operation != &operation) fail("lanes of a warp are in different instructions");
             operands[lane] = static_cast<Operand*>(fiber.operand);
         }
         action(operands);
@@ -108,7 +110,6 @@ private:
             fibers_[i]->index = i;
             fibers_[i]->state = State::ready;
             fibers_[i]->copies.clear();
-            start(*fibers_[i]);
         }
         std::vector<unsigned> warps(threads_ / kLanes), lanes(kLanes);
         for (unsigned i = 0; i < warps.size(); ++i) warps[i] = i;
@@ -138,35 +139,30 @@ private:
         }
     }
 
+    // Runs a kernel each time that it is entered anew.
     static void main_of_fiber() {
         Executor& self = instance();
-        if (_setjmp(self.current_->place) == 0) _longjmp(self.scheduler_, 1);
-        (*self.kernel_)();
-        self.current_->state = State::done;
-        _longjmp(self.scheduler_, 1);
+        while (true) {
+            self.leave();
+            (*self.kernel_)();
+            self.current_->state = State::done;
+        }
     }
 
-    // The first switch to a stack of its own; later ones are by longjmp, which makes no system call.
-    void start(Fiber& fiber) {
-        current_ = &fiber;
-        ucontext_t context;
-        getcontext(&context);
-        context.uc_stack.ss_sp = fiber.stack.get();
-        context.uc_stack.ss_size = kStack;
-        context.uc_link = nullptr;
-        makecontext(&context, main_of_fiber, 0);
-        if (_setjmp(scheduler_) == 0) setcontext(&context);
+    std::unique_ptr<Fiber> make_fiber() {
+        auto fiber = std::make_unique<Fiber>();
+        current_ = fiber.get();
+        begin(scheduler_, main_of_fiber, fiber->stack.get(), kStack);
+        return fiber;
     }
 
     void enter(Fiber& fiber) {
         current_ = &fiber;
         thread_index.x = fiber.index;
-        if (_setjmp(scheduler_) == 0) _longjmp(fiber.place, 1);
+        go_on(scheduler_, fiber.place);
     }
 
-    void leave() {
-        if (_setjmp(current_->place) == 0) _longjmp(scheduler_, 1);
-    }
+    void leave() { go_on(current_->place, scheduler_); }
 
     friend Executor& executor();
     static Executor& instance() {
@@ -177,7 +173,7 @@ private:
     const std::function<void()>* kernel_ = nullptr;
     std::vector<std::unique_ptr<Fiber>> fibers_;
     Fiber* current_ = nullptr;
-    jmp_buf scheduler_;
+    Place scheduler_;
     unsigned threads_ = 0;
     std::unique_ptr<unsigned char[], Delete> shared_;
     std::size_t shared_bytes_ = 0;

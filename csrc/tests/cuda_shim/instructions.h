@@ -21,13 +21,23 @@ inline float toward_zero(double x) {
     return std::abs(nearest) > std::abs(x) ? std::nextafter(nearest, 0.0f) : nearest;
 }
 
+// The sanitizers leave out these loops over arrays of known sizes, in which they would spend most of the tests' time.
+__attribute__((noinline, no_sanitize("address", "undefined"))) inline void multiply_matrices(
+    double (&sums)[16][8], const float (&left)[16][16], const float (&right)[16][8]) {
+    for (int i = 0; i < 16; ++i) {
+        for (int l = 0; l < 16; ++l) {
+            for (int j = 0; j < 8; ++j) sums[i][j] += static_cast<double>(left[i][l]) * right[l][j];
+        }
+    }
+}
+
 inline void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
     struct Operand {
         float* d;
         const std::uint32_t* a;
         std::uint32_t b[2];
     } operand = {d, a, {b0, b1}};
-    cuda_shim::executor().with_warp("multiply_add", operand, [](Operand** lanes) {
+    cuda_shim::executor().with_warp(operand, [](Operand** lanes) {
         float left[16][16], right[16][8];
         for (int lane = 0; lane < cuda_shim::kLanes; ++lane) {
             const int g = lane / 4, t = lane % 4;
@@ -41,11 +51,7 @@ inline void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32
             }
         }
         double result[16][8] = {};
-        for (int i = 0; i < 16; ++i) {
-            for (int l = 0; l < 16; ++l) {
-                for (int j = 0; j < 8; ++j) result[i][j] += static_cast<double>(left[i][l]) * right[l][j];
-            }
-        }
+        multiply_matrices(result, left, right);
         for (int lane = 0; lane < cuda_shim::kLanes; ++lane) {
             const int g = lane / 4, t = lane % 4;
             for (int e = 0; e < 4; ++e) {
@@ -55,13 +61,14 @@ inline void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32
     });
 }
 
-inline void load_8x8(std::uint32_t (&to)[4], const void* row, bool transposed) {
+template <bool transposed>
+inline void load_8x8(std::uint32_t (&to)[4], const void* row) {
     struct Operand {
         std::uint32_t* to;
         const void* row;
     } operand = {to, row};
     cuda_shim::executor().require_shared(row, 16);
-    cuda_shim::executor().with_warp(transposed ? "load_transposed" : "load_matrices", operand, [&](Operand** lanes) {
+    cuda_shim::executor().with_warp(operand, [](Operand** lanes) {
         for (int lane = 0; lane < cuda_shim::kLanes; ++lane) {
             const int g = lane / 4, t = lane % 4;
             for (int m = 0; m < 4; ++m) {
@@ -75,8 +82,8 @@ inline void load_8x8(std::uint32_t (&to)[4], const void* row, bool transposed) {
     });
 }
 
-inline void load_matrices(std::uint32_t (&to)[4], const void* row) { load_8x8(to, row, false); }
-inline void load_transposed(std::uint32_t (&to)[4], const void* row) { load_8x8(to, row, true); }
+inline void load_matrices(std::uint32_t (&to)[4], const void* row) { load_8x8<false>(to, row); }
+inline void load_transposed(std::uint32_t (&to)[4], const void* row) { load_8x8<true>(to, row); }
 
 // At once or as late as can be, by chance: neither may be relied on. Until then the place holds NaN.
 inline void copy_async(void* to, const void* from, bool wanted) {
