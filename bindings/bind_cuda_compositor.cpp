@@ -2,10 +2,14 @@
 // module checks the tensors before, and nothing here can.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "openfoldpp/cuda_compositor.h"
 
@@ -36,9 +40,24 @@ void run(const CudaCompositor& self, std::uintptr_t image, std::uintptr_t embedd
          pointer<float>(workspace), pointer<void>(stream));
 }
 
+std::optional<std::string> refuse_sizes(std::int64_t channels, std::int64_t heads, std::int64_t head_channels,
+                                        std::int64_t hidden, std::int64_t rank, int device) {
+    openfoldpp::CompositorSizes sizes = {};
+    sizes.channels = channels;
+    sizes.heads = heads;
+    sizes.head_channels = head_channels;
+    sizes.hidden = hidden;
+    sizes.rank = rank;
+    std::string reason = CudaCompositor::refuse_sizes(sizes, device);
+    return reason.empty() ? std::nullopt : std::optional<std::string>(std::move(reason));
+}
+
 }  // namespace
 
 void bind_cuda_compositor(py::module_& m) {
+    m.def("cuda_compositor_refusal", &refuse_sizes, py::kw_only(), py::arg("channels"), py::arg("heads"),
+          py::arg("head_channels"), py::arg("hidden"), py::arg("rank"), py::arg("device"),
+          "Why a GPU cannot run a compositor of these sizes; None where it can.");
     py::class_<CudaCompositor>(m, "CudaCompositor", "The compositor of docs/compositor.md on a GPU.")
         .def(py::init(&load), py::arg("blob"))
         .def("image", &image, "What is to be in device memory, int32.")

@@ -9,6 +9,8 @@
 #include "launch.h"
 #include "openfoldpp/cuda_compositor.h"
 #include "openfoldpp/cuda_simplicial_attention.h"
+#include "simplicial_forward.h"
+#include "simplicial_launch.h"
 
 namespace openfoldpp {
 namespace {
@@ -79,6 +81,17 @@ struct DeviceImage {
     }
 };
 
+NodesPlan nodes_plan(const CompositorSizes& s) {
+    return NodesPlan(static_cast<int>(s.channels), static_cast<int>(s.wide()), static_cast<int>(s.hidden));
+}
+
+std::string refuse_head_channels(std::int64_t d) {
+    if (d == 16 || d == 32 || d == 64 || d == 128) return {};
+    return "head_channels is " + std::to_string(d) + "; on a GPU expected 16, 32, 64 or 128";
+}
+
+void require_no(const std::string& refusal) { require(refusal.empty(), "compositor: " + refusal); }
+
 void require_aligned(const char* name, const void* pointer) {
     require(pointer != nullptr && reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0,
             std::string(name) + " is null or not at a multiple of 16 bytes");
@@ -87,9 +100,7 @@ void require_aligned(const char* name, const void* pointer) {
 }  // namespace
 
 CudaCompositor::CudaCompositor(const CompositorWeights& w) : sizes_(w.sizes) {
-    const std::int64_t d = sizes_.head_channels;
-    require(d == 16 || d == 32 || d == 64 || d == 128,
-            "compositor: head_channels is " + std::to_string(d) + "; on a GPU expected 16, 32, 64 or 128");
+    require_no(refuse_head_channels(sizes_.head_channels));
     ImageWriter write;
     norm_ = write.norm(w.norm, sizes_.channels);
     for (const CompositorBlock& block : w.blocks) {
@@ -111,6 +122,28 @@ CudaCompositor::CudaCompositor(const CompositorWeights& w) : sizes_(w.sizes) {
     image_ = std::move(write.image);
 }
 
+std::string CudaCompositor::refuse_sizes(const CompositorSizes& s, int device) {
+    const std::int64_t most = most_shared("compositor", device);
+    if (std::string reason = refuse_head_channels(s.head_channels); !reason.empty()) return reason;
+    std::size_t attention = 0;
+    with_channels(s.head_channels, [&](auto channels) {
+        attention = ForwardPlan<float, decltype(channels)::value>::bytes;
+    });
+    const std::pair<std::string, std::size_t> needs[] = {
+        {"channels " + std::to_string(s.channels) + " with hidden " + std::to_string(s.hidden) + " and heads * " +
+             "head_channels " + std::to_string(s.wide()),
+         nodes_plan(s).bytes},
+        {"head_channels " + std::to_string(s.head_channels), attention},
+        {"rank " + std::to_string(s.rank), pair_bytes(static_cast<int>(whole_tiles(s.rank) / kTile))},
+    };
+    for (const auto& [what, bytes] : needs) {
+        if (static_cast<std::int64_t>(bytes) <= most) continue;
+        return what + " needs " + std::to_string(bytes) + " bytes of shared memory; a block has " +
+               std::to_string(most) + " on this GPU";
+    }
+    return {};
+}
+
 std::int64_t CudaCompositor::workspace_floats(std::int64_t length) const {
     return length > 0 ? Workspace(sizes_, length).floats : 0;
 }
@@ -120,12 +153,13 @@ void CudaCompositor::operator()(const std::uint32_t* image, const float* embeddi
     require(length >= 0 && length <= kMaxLength,
             "length is " + std::to_string(length) + ", expected 0 to " + std::to_string(kMaxLength));
     if (length == 0) return;
+    require_no(refuse_sizes(sizes_, current_device("compositor")));
     require_aligned("image", image);
     require_aligned("workspace", workspace);
     const DeviceImage weights = {image};
     const Workspace at(sizes_, length);
     const std::int64_t wide = sizes_.wide(), d = sizes_.head_channels;
-    const NodesPlan plan(static_cast<int>(sizes_.channels), static_cast<int>(wide), static_cast<int>(sizes_.hidden));
+    const NodesPlan plan = nodes_plan(sizes_);
 
     for (std::size_t stage = 0; stage <= blocks_.size(); ++stage) {
         NodesArguments nodes = {};
@@ -189,8 +223,8 @@ void CudaCompositor::operator()(const std::uint32_t* image, const float* embeddi
     const std::int64_t each = std::min(kTilesOfPart, ceil_div(tiles * tiles * pairs.channel_tiles, wanted));
     pairs.tiles_of_part = static_cast<int>(each);
     pairs.parts = static_cast<int>(ceil_div(tiles, each));
-    const std::size_t bytes = sizeof(std::uint32_t) * kTile * pair_stride(pairs.outer.depth_tiles);
-    launch("compositor", make_pairs, tiles * pairs.channel_tiles * pairs.parts, kNodeThreads, bytes, stream, pairs);
+    launch("compositor", make_pairs, tiles * pairs.channel_tiles * pairs.parts, kNodeThreads,
+           pair_bytes(pairs.outer.depth_tiles), stream, pairs);
 }
 
 }  // namespace openfoldpp

@@ -225,6 +225,11 @@ struct PairArguments {
 
 __host__ __device__ inline int pair_stride(int depth_tiles) { return depth_tiles * kFragment + kPairPad; }
 
+// Of shared memory.
+inline std::size_t pair_bytes(int depth_tiles) {
+    return sizeof(std::uint32_t) * kTile * static_cast<std::size_t>(pair_stride(depth_tiles));
+}
+
 __device__ __forceinline__ void write_pair(const PairArguments& a, int i, int j, int channel, float left,
                                            float right) {
     if (j >= a.length || channel >= a.pair_channels) return;

@@ -1,22 +1,8 @@
 #include "openfoldpp/cuda_memory.h"
 
-#include <cuda_runtime.h>
-
-#include <new>
-#include <stdexcept>
-#include <string>
+#include "errors.h"
 
 namespace openfoldpp {
-namespace {
-
-void require_success(cudaError_t status, const char* what) {
-    if (status == cudaSuccess) return;
-    cudaGetLastError();  // else the next launch would report it again
-    if (status == cudaErrorMemoryAllocation) throw std::bad_alloc();
-    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
-}
-
-}  // namespace
 
 int cuda_device_of(const void* pointer) {
     cudaPointerAttributes attributes = {};

@@ -126,8 +126,9 @@ __global__ void __launch_bounds__(kThreads, (BackwardPlan<T, kChannels>::blocks)
     auto copy_tile = [&](Range all, int tile, int buffer) {
         const Range range = {all.begin + tile * keys, all.end};
         bfloat16* to = tiles + 2 * buffer * Plan::tile;
-        copy_split<keys, kChannels>(to, at.keys, key_view.row_stride, range);
-        copy_split<keys, kChannels>(to + Plan::tile, at.values, value_view.row_stride, range);
+        const unsigned kept_rows = kept_pieces<keys, kChannels, T>(range, at.mask);
+        copy_split<keys, kChannels>(to, at.keys, key_view.row_stride, range.begin, kept_rows);
+        copy_split<keys, kChannels>(to + Plan::tile, at.values, value_view.row_stride, range.begin, kept_rows);
         if (threadIdx.x < keys) {
             const int key = range.begin + threadIdx.x;
             const bool kept = key < range.end && (!at.mask || at.mask[key] != 0.0f);
@@ -161,8 +162,9 @@ __global__ void __launch_bounds__(kThreads, (BackwardPlan<T, kChannels>::blocks)
         }
 
         __syncthreads();  // nobody uses own_k, own_v or a tile of keys any more
-        copy_rows<Plan::rows, kChannels>(own_k, at.own_k, own_k_view.row_stride, {first_row, length});
-        copy_rows<Plan::rows, kChannels>(own_v, at.own_v, own_v_view.row_stride, {first_row, length});
+        const unsigned kept_rows = kept_pieces<Plan::rows, kChannels, T>({first_row, length}, at.mask);
+        copy_rows<Plan::rows, kChannels>(own_k, at.own_k, own_k_view.row_stride, first_row, kept_rows);
+        copy_rows<Plan::rows, kChannels>(own_v, at.own_v, own_v_view.row_stride, first_row, kept_rows);
         if (first_query < end_query) copy_tile(keys_of(first_query, min(first_query + kWarps, end_query)), 0, 0);
 #pragma unroll
         for (int e = 0; e < Plan::sums; ++e) total_k[e * kThreads] = total_v[e * kThreads] = 0.0f;

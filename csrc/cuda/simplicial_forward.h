@@ -170,11 +170,17 @@ __global__ void __launch_bounds__(kThreads, 2)
     const float scale = rsqrtf(static_cast<float>(kChannels));
 
     auto rows_of_step = [&](int step) { return Range{all_j.begin + step * step_rows, all_j.end}; };
+    auto copy_rows_of_step = [&](T* to, const T* from, std::int64_t row_stride, int step) {
+        const Range range = rows_of_step(step);
+        const unsigned kept = kept_pieces<Plan::all_rows, kChannels, T>(range, mask);
+        copy_rows<Plan::all_rows, kChannels>(to, from, row_stride, range.begin, kept);
+    };
     auto copy_tile = [&](int tile, int buffer) {
         const Range range = {all_k.begin + tile * keys, all_k.end};
         bfloat16* to = tiles + 2 * buffer * Plan::tile;
-        copy_split<keys, kChannels>(to, k2, a.k2.row_stride, range);
-        copy_split<keys, kChannels>(to + Plan::tile, v2, a.v2.row_stride, range);
+        const unsigned kept_rows = kept_pieces<keys, kChannels, T>(range, mask);
+        copy_split<keys, kChannels>(to, k2, a.k2.row_stride, range.begin, kept_rows);
+        copy_split<keys, kChannels>(to + Plan::tile, v2, a.v2.row_stride, range.begin, kept_rows);
         if (threadIdx.x < keys) {
             const int key = range.begin + threadIdx.x;
             const bool kept = key < range.end && (!mask || mask[key] != 0.0f);
@@ -196,7 +202,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int c = lane; c < kChannels; c += kWarp) {
         factor[c] = has_query ? widen(row_of(a.q, b, h, query)[c]) : 0.0f;
     }
-    copy_rows<Plan::all_rows, kChannels>(rows_k, k, a.k.row_stride, rows_of_step(0));
+    copy_rows_of_step(rows_k, k, a.k.row_stride, 0);
     copy_tile(0, 0);
     if (tile_count > 1 || (steps > 1 && !stay)) copy_tile(1 % tile_count, 1);
     device::wait_for_copies();
@@ -231,10 +237,8 @@ __global__ void __launch_bounds__(kThreads, 2)
         any_row = __any_sync(kAllLanes, any_row);
 
         __syncthreads();  // all have read rows_k, and rows_v in the step before
-        copy_rows<Plan::all_rows, kChannels>(rows_v, v, a.v.row_stride, rows_of_step(step));
-        if (Plan::keeps_products && step + 1 < steps) {
-            copy_rows<Plan::all_rows, kChannels>(rows_k, k, a.k.row_stride, rows_of_step(step + 1));
-        }
+        copy_rows_of_step(rows_v, v, a.v.row_stride, step);
+        if (Plan::keeps_products && step + 1 < steps) copy_rows_of_step(rows_k, k, a.k.row_stride, step + 1);
 
         float sums[row_tiles][kChannels / 8][4] = {};  // over k, of probabilities times v2
         float logits[row_tiles][keys / 8][4];
@@ -297,7 +301,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         __syncthreads();  // rows_v, the next rows_k and the next tile have arrived
         copy_ahead(step, tile_count - 1);
         if (!Plan::keeps_products && step + 1 < steps) {
-            copy_rows<Plan::all_rows, kChannels>(rows_k, k, a.k.row_stride, rows_of_step(step + 1));
+            copy_rows_of_step(rows_k, k, a.k.row_stride, step + 1);
             device::wait_for_copies();
             __syncthreads();
         }

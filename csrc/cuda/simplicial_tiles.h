@@ -117,43 +117,71 @@ __device__ __forceinline__ void multiply_add(float (&left)[4], float (&right)[4]
     }
 }
 
-// Calls visit(row, place, source) for each piece of kPiece elements that this thread has of rows range.begin +
-// [0, kRows) of a matrix with kChannels columns; its place is in [kRows][kChannels + kPad].
-template <int kRows, int kChannels, int kPiece, int kUnroll, class T, class Visit>
-__device__ __forceinline__ void for_pieces(const T* from, std::int64_t row_stride, Range range, Visit visit) {
-    constexpr int kOfRow = kChannels / kPiece, kStep = kThreads / kOfRow;
-    const int thread = device::thread_index(), first = thread / kOfRow, channel = thread % kOfRow * kPiece;
-    const T* source = from + (range.begin + first) * row_stride + channel;
+// How a thread takes its share of kRows rows of kChannels elements of T: in passes, in each one a piece of 16 bytes.
+template <int kRows, int kChannels, class T>
+struct Pieces {
+    static constexpr int piece = 16 / sizeof(T);
+    static constexpr int of_row = kChannels / piece, step = kThreads / of_row;  // rows of a pass
+    static constexpr int passes = (kRows + step - 1) / step;
+    static constexpr bool whole = kRows % step == 0;  // whether the last pass has as many rows as the others
+};
+
+// Bit `pass`: whether this thread's piece in that pass is of a row that is kept, one of range.begin + [0, kRows)
+// before range.end and not masked. The others count as zeros: a probability of zero does not undo a NaN.
+template <int kRows, int kChannels, class T>
+__device__ __forceinline__ unsigned kept_pieces(Range range, const float* mask) {
+    using Share = Pieces<kRows, kChannels, T>;
+    static_assert(Share::passes <= 32);
+    const int first = range.begin + device::thread_index() / Share::of_row;
+    unsigned kept = 0;
+#pragma unroll
+    for (int pass = 0; pass < Share::passes; ++pass) {
+        const int row = first + pass * Share::step;
+        if (row < range.end && (!mask || mask[row] != 0.0f)) kept |= 1u << pass;
+    }
+    return kept;
+}
+
+// Calls visit(kept, place, source) for each piece that this thread has of rows first_row + [0, kRows) of a matrix; its
+// place is in [kRows][kChannels + kPad].
+template <int kRows, int kChannels, int kUnroll, class T, class Visit>
+__device__ __forceinline__ void for_pieces(const T* from, std::int64_t row_stride, int first_row, unsigned kept,
+                                           Visit visit) {
+    using Share = Pieces<kRows, kChannels, T>;
+    const int thread = device::thread_index(), first = thread / Share::of_row;
+    const int channel = thread % Share::of_row * Share::piece;
+    const T* source = from + (first_row + first) * row_stride + channel;
 #pragma unroll kUnroll
-    for (int pass = 0; pass < (kRows + kStep - 1) / kStep; ++pass, source += kStep * row_stride) {
-        const int row = first + pass * kStep;
-        if (kRows % kStep == 0 || row < kRows) visit(row, row * (kChannels + kPad) + channel, source);
+    for (int pass = 0; pass < Share::passes; ++pass, source += Share::step * row_stride) {
+        const int row = first + pass * Share::step;
+        if (Share::whole || row < kRows) visit((kept >> pass & 1) != 0, row * (kChannels + kPad) + channel, source);
     }
 }
 
-// These rows, begun to be copied as they are into to[kRows][kChannels + kPad]; zeros from range.end on.
+// Rows first_row + [0, kRows), begun to be copied as they are into to[kRows][kChannels + kPad]; zeros for those that
+// are not `kept`, see kept_pieces().
 template <int kRows, int kChannels, class T>
-__device__ __forceinline__ void copy_rows(T* to, const T* from, std::int64_t row_stride, Range range) {
-    const int count = range.end - range.begin;
-    for_pieces<kRows, kChannels, 16 / sizeof(T), 8>(
-        from, row_stride, range,
-        [&](int row, int place, const T* source) { device::copy_async(to + place, source, row < count); });
+__device__ __forceinline__ void copy_rows(T* to, const T* from, std::int64_t row_stride, int first_row,
+                                          unsigned kept) {
+    for_pieces<kRows, kChannels, 8>(
+        from, row_stride, first_row, kept,
+        [&](bool wanted, int place, const T* source) { device::copy_async(to + place, source, wanted); });
 }
 
 // As copy_rows, into to[terms][kRows][kChannels + kPad].
 template <int kRows, int kChannels>
-__device__ __forceinline__ void copy_split(bfloat16* to, const bfloat16* from, std::int64_t row_stride, Range range) {
-    copy_rows<kRows, kChannels>(to, from, row_stride, range);
+__device__ __forceinline__ void copy_split(bfloat16* to, const bfloat16* from, std::int64_t row_stride, int first_row,
+                                           unsigned kept) {
+    copy_rows<kRows, kChannels>(to, from, row_stride, first_row, kept);
 }
 
 template <int kRows, int kChannels>
-__device__ __forceinline__ void copy_split(bfloat16* to, const float* from, std::int64_t row_stride, Range range) {
+__device__ __forceinline__ void copy_split(bfloat16* to, const float* from, std::int64_t row_stride, int first_row,
+                                           unsigned kept) {
     constexpr int terms = Precision<float>::terms;
-    const int count = range.end - range.begin;
-    // Few at a time: values on their way fill registers, where copy_async needs none.
-    for_pieces<kRows, kChannels, 4, 2>(from, row_stride, range, [&](int row, int place, const float* source) {
+    const auto split_piece = [&](bool wanted, int place, const float* source) {
         Quad values = {};
-        if (row < count) values = *reinterpret_cast<const Quad*>(source);
+        if (wanted) values = *reinterpret_cast<const Quad*>(source);
         std::uint32_t low[terms], high[terms];
         split(values.x, values.y, low);
         split(values.z, values.w, high);
@@ -162,7 +190,9 @@ __device__ __forceinline__ void copy_split(bfloat16* to, const float* from, std:
             bfloat16* words = to + term * kRows * (kChannels + kPad) + place;
             *reinterpret_cast<Words*>(words) = {low[term], high[term]};
         }
-    });
+    };
+    // Few at a time: values on their way fill registers, where copy_async needs none.
+    for_pieces<kRows, kChannels, 2>(from, row_stride, first_row, kept, split_piece);
 }
 
 // A fragment of rows [16] of factor * tile, element by element: channels 16 c to 16 c + 15.

@@ -1,13 +1,9 @@
 // Softmax in place and its gradient. One block for a row; sums are taken in a fixed order, so that a result
 // has the same bits at every run. Any number of columns forward; backward, as many as fit in shared memory.
 #include <cuda_bf16.h>
-#include <cuda_runtime.h>
 #include <math_constants.h>
 
-#include <climits>
-#include <stdexcept>
-#include <string>
-
+#include "launch.h"
 #include "openfoldpp/cuda_softmax.h"
 
 namespace openfoldpp {
@@ -82,14 +78,6 @@ __global__ void __launch_bounds__(kThreads)
     for (std::int64_t k = threadIdx.x; k < shape.keys; k += kThreads) assign(p[k], widen(p[k]) * (dp[k] - total));
 }
 
-void require(bool condition, const std::string& message) {
-    if (!condition) throw std::invalid_argument(message);
-}
-
-void require_success(cudaError_t status, const char* what) {
-    if (status != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
-}
-
 void require_rows(std::int64_t rows) {
     require(rows >= 0 && rows <= INT_MAX,
             "rows is " + std::to_string(rows) + ", expected 0 to " + std::to_string(INT_MAX));
@@ -100,8 +88,7 @@ void forward(T* logits, std::int64_t rows, std::int64_t cols, void* stream) {
     require_rows(rows);
     require(cols >= 0, "cols is " + std::to_string(cols) + ", expected 0 or more");
     if (rows == 0 || cols == 0) return;
-    forward_row<<<static_cast<unsigned>(rows), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(logits, cols);
-    require_success(cudaGetLastError(), "softmax forward");
+    launch("softmax forward", forward_row<T>, rows, kThreads, 0, stream, logits, cols);
 }
 
 template <class T>
@@ -112,21 +99,15 @@ void backward(T* probabilities, const T* grad_out, const T* values, const Attent
     require_rows(rows);
     if (rows == 0 || shape.keys == 0) return;
 
-    int device = 0, limit = 0;
-    require_success(cudaGetDevice(&device), "softmax backward");
-    require_success(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-                    "softmax backward");
+    const char* what = "softmax backward";
     // The block's own reduction takes a few static bytes beside this.
-    const std::int64_t room = limit - static_cast<std::int64_t>(kWarps * sizeof(float));
+    const std::int64_t room =
+        most_shared(what, current_device(what)) - static_cast<std::int64_t>(kWarps * sizeof(float));
     const std::int64_t bytes = (shape.keys + shape.channels) * static_cast<std::int64_t>(sizeof(float));
     require(bytes <= room, "keys + channels is " + std::to_string(shape.keys + shape.channels) + ", expected at most " +
                                std::to_string(room / static_cast<std::int64_t>(sizeof(float))) + " on this GPU");
-    require_success(cudaFuncSetAttribute(backward_row<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         static_cast<int>(bytes)),
-                    "softmax backward");
-    backward_row<<<static_cast<unsigned>(rows), kThreads, static_cast<std::size_t>(bytes),
-                   static_cast<cudaStream_t>(stream)>>>(probabilities, grad_out, values, shape);
-    require_success(cudaGetLastError(), "softmax backward");
+    launch(what, backward_row<T>, rows, kThreads, static_cast<std::size_t>(bytes), stream, probabilities, grad_out,
+           values, shape);
 }
 
 __nv_bfloat16* native(bfloat16* pointer) { return reinterpret_cast<__nv_bfloat16*>(pointer); }

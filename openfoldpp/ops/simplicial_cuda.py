@@ -15,6 +15,8 @@ CHANNELS = (16, 32, 64, 128)
 #: Whether :func:`backward` reads the output.
 NEEDS_OUTPUT = True
 
+# 99 KiB a block, where 128 channels take up to 114 (docs/kernels.md).
+_LITTLE_SHARED_MEMORY = ((8, 6), (8, 9), (12, 0))
 _VECTOR_BYTES = 16  # vectors begin at multiples of this: the kernels copy so many bytes at a time
 
 
@@ -45,6 +47,8 @@ def refuse(
             return reason
     if q.shape[-1] not in CHANNELS:
         return f"a head has {q.shape[-1]} channels, expected {', '.join(map(str, CHANNELS))}"
+    if q.shape[-1] == CHANNELS[-1] and torch.cuda.get_device_capability(q.device) in _LITTLE_SHARED_MEMORY:
+        return f"a head of {q.shape[-1]} channels needs more shared memory than {q.device} has"
     return None
 
 

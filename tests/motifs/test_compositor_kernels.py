@@ -1,4 +1,4 @@
-"""Which compositors the CUDA kernels are asked about, without a GPU: bindings of the same signature run here."""
+"""Which compositors the CUDA kernels are asked about, without a GPU: stubs of the bindings run here."""
 
 from types import SimpleNamespace
 

@@ -106,6 +106,20 @@ def test_every_argument_arrives(with_bias, bindings, draw):
         assert not any(offset % 16 for offset in (address, *(4 * stride for stride in strides)))
 
 
+@pytest.mark.parametrize(
+    ("capability", "channels", "taken"), [((8, 0), 128, True), ((8, 6), 128, False), ((8, 6), 64, True)]
+)
+def test_a_gpu_with_little_shared_memory_has_no_wide_heads(
+    capability, channels, taken, bindings, monkeypatch
+):
+    monkeypatch.setattr(simplicial_cuda, "refuse_tangent", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    shape, device = (1, 1, 4, channels), torch.device("cuda")
+    tensors = [SimpleNamespace(device=device, dtype=torch.float32, shape=shape)] * 5
+    refusal = simplicial_cuda.refuse(*tensors, None, None, (None, None))
+    assert refusal == (None if taken else "a head of 128 channels needs more shared memory than cuda has")
+
+
 def test_what_there_is_no_kernel_for_is_refused(bindings):
     tensors = [torch.zeros(1, 1, 4, 16)] * 5
     assert simplicial_cuda.refuse(*tensors, None, None, (None, None)) == "a tensor is on cpu, expected cuda"

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "openfoldpp/compositor.h"
@@ -13,8 +14,12 @@ namespace openfoldpp {
 // bfloat16 (cuda_simplicial_attention.h says what that is good for).
 class CudaCompositor {
 public:
-    // Throws std::invalid_argument where the GPU has no kernel for the sizes: head_channels is 16, 32, 64 or 128.
+    // Throws std::invalid_argument where no GPU has a kernel for the sizes: head_channels is 16, 32, 64 or 128.
     explicit CudaCompositor(const CompositorWeights& weights);
+
+    // Why a GPU cannot run a compositor of these sizes, or nothing where it can: what a block works on has to fit into
+    // its shared memory. Throws std::runtime_error with CUDA's message where there is no such GPU.
+    static std::string refuse_sizes(const CompositorSizes& sizes, int device);
 
     // To be copied to device memory at a multiple of 16 bytes.
     const std::vector<std::uint32_t>& image() const { return image_; }
@@ -23,7 +28,7 @@ public:
     std::int64_t workspace_floats(std::int64_t length) const;
 
     // embedding: [length][channels]; pair: [length][length][pair_channels]; all pointers are of device memory. Queued
-    // on `stream`, a cudaStream_t. Throws std::invalid_argument for what cannot be run, and std::runtime_error with
+    // on `stream`, a cudaStream_t, of the current GPU. Throws std::invalid_argument for what cannot be run, and std::runtime_error with
     // CUDA's message where a launch fails.
     void operator()(const std::uint32_t* image, const float* embedding, float* pair, std::int64_t length,
                     float* workspace, void* stream) const;
