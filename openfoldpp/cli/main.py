@@ -11,6 +11,7 @@ from openfoldpp.cli.doctor import doctor
 from openfoldpp.cli.embed import embed
 from openfoldpp.cli.export import export
 from openfoldpp.cli.install_openfold import install_openfold
+from openfoldpp.cli.motifs import app as motifs
 from openfoldpp.cli.plugins import plugins
 from openfoldpp.cli.predict import predict
 from openfoldpp.cli.quantize import quantize
@@ -51,5 +52,6 @@ app.command()(export)
 app.command()(embed)
 app.command()(quantize)
 app.command()(install_openfold)
+app.add_typer(motifs, name="motifs")
 app.add_typer(train, name="train")
 app.add_typer(schema, name="schema")
