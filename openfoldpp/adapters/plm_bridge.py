@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openfoldpp.adapters.motif_options import reads_templates
 from openfoldpp.adapters.plm_options import Choice, add_plm_options, chosen, has_embeddings
 from openfoldpp.config import Settings
 from openfoldpp.errors import InputError, WeightsError
@@ -69,9 +70,7 @@ class PLMPlugin:
         self._channels = config.model.input_embedder.c_m
         TokenProjector.load(choice.projector).require_preset(options.config_preset, c_m=self._channels)
         # Tracing reads the templates' features, also where there are none.
-        configure_single_row(
-            config, templates=options.template_mmcif_dir is not None or bool(options.trace_model)
-        )
+        configure_single_row(config, templates=reads_templates(options) or bool(options.trace_model))
 
     @hookimpl
     def openfoldpp_make_features(self, target: Target, options: Namespace) -> Features | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from openfoldpp.adapters.motif_options import reads_templates
 from openfoldpp.errors import (
     InputError,
     OpenFoldNotFoundError,
@@ -176,7 +177,8 @@ class Pipeline:
             raw = self.features_by_plugin(target)
             made_by = getattr(raw, "source", None)
             if loaded is not None:
-                batch, raw = self._batch(raw, target)
+                batch, raw, changes = self._batch(raw, target)
+                made_by = "; ".join(filter(None, [made_by, *changes])) or None
             elif raw is None:
                 raise self._no_predictor(target)
             else:
@@ -200,6 +202,16 @@ class Pipeline:
             self.note(f"target {target.tag!r}: {text}")
         return features
 
+    def transform_features(self, features: dict[str, Any], target: Target, config: Any) -> list[str]:
+        """Let the plugins add to the `features` of a `target`, given the `config`; return what they say."""
+        with generators_kept():
+            said = self.host.call(
+                "transform_features", features=features, target=target, config=config, options=self.options
+            )
+        for text in said:
+            self.note(f"target {target.tag!r}: {text}")
+        return said
+
     def plan_memory(self, target: Target) -> MemoryPlan:
         """Make sure that upstream's model has the memory that a `target` needs.
 
@@ -212,7 +224,7 @@ class Pipeline:
             self.config,
             len(target.sequence),
             device=self.options.model_device,
-            depth=Depth.of(self.config, templates=self.options.template_mmcif_dir is not None),
+            depth=Depth.of(self.config, templates=reads_templates(self.options)),
             what=f"target {target.tag!r}",
         )
 
@@ -247,13 +259,20 @@ class Pipeline:
         text = relax(protein, self.config, self.options.model_device)
         return relabel_chains(text, prediction.output.chain_ids)
 
-    def _batch(self, raw: dict | None, target: Target) -> tuple[dict, dict]:
-        """Return the model's batch and the raw features that it was made of."""
+    def _batch(self, raw: dict | None, target: Target) -> tuple[dict, dict, list[str]]:
+        """Return the model's batch, the raw features it was made of, and what plugins say they changed."""
         from openfoldpp.upstream import features, model
 
         if raw is None:
             raw = features.raw_features(target, self.options, self.config, note=self.note)
-        return model.process_features(raw, self.config, self.options.model_device), raw
+        changes: list[str] = []
+        batch = model.process_features(
+            raw,
+            self.config,
+            self.options.model_device,
+            transform=lambda features: changes.extend(self.transform_features(features, target, self.config)),
+        )
+        return batch, raw, changes
 
     def _run_model(self, loaded, batch, raw, target, seconds, on_step) -> tuple[Output, Any]:
         from openfoldpp.upstream import model

@@ -190,6 +190,7 @@ class ScriptPipeline(Pipeline):
                 seed=self.seed,
             )
             given: list[Output] = []
+            changes: list[str] = []
 
             def predict(model, batch):
                 output = self.host.call("predict", model=model, batch=batch, target=target)
@@ -205,6 +206,9 @@ class ScriptPipeline(Pipeline):
                 on_alignments=lambda chain: keep_alignments(chain, Path(options.output_dir)),
                 on_load=self.prepare_model,
                 on_model=lambda model: self.limit_memory(model, plan, target),
+                transform=lambda config, values: changes.extend(
+                    self.transform_features(values, target, config)
+                ),
                 features=features,
             )
             try:
@@ -225,7 +229,8 @@ class ScriptPipeline(Pipeline):
             source = given[0].source if given else f"OpenFold {installation.version} {loaded.name}"
             said = given[0].provenance if given else None
             prediction = self._prediction(target, result, source, said, seconds)
-            prediction = replace(prediction, features_by=getattr(features, "source", None))
+            made_by = "; ".join(filter(None, [getattr(features, "source", None), *changes])) or None
+            prediction = replace(prediction, features_by=made_by)
             yield replace(prediction, staging=folder, relaxation_error=result.relaxation_error)
 
     @property

@@ -41,6 +41,18 @@ def openfoldpp_make_features(target: Target, options: Namespace) -> dict[str, An
 
 
 @hookspec
+def openfoldpp_transform_features(
+    features: dict[str, Any], target: Target, config: ConfigDict, options: Namespace
+) -> str | None:
+    """Add or alter the model's features, after upstream's feature pipeline has made them of the raw ones.
+
+    They are tensors with upstream's recycling dimension last, and not yet on the model's device. A new key
+    must not contain ``template_`` unless it is a template's: upstream tests for the substring. The text that
+    is returned, if any, is told to the user and goes into the provenance. Not called without a checkpoint.
+    """
+
+
+@hookspec
 def openfoldpp_prepare_model(model: Any, options: Namespace) -> str | None:
     """Change upstream's model once its weights are loaded: replace a method of a part, attach a module.
 

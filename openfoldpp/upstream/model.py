@@ -122,7 +122,13 @@ def weights_files(checkpoints: str | None, jax_parameters: str | None) -> list[t
     return found
 
 
-def process_features(raw: dict[str, Any], config, device: str) -> dict[str, Any]:
+def process_features(
+    raw: dict[str, Any],
+    config,
+    device: str,
+    *,
+    transform: Callable[[dict[str, Any]], None] = lambda features: None,
+) -> dict[str, Any]:
     """Turn raw features into the model's batch.
 
     Parameters
@@ -133,6 +139,8 @@ def process_features(raw: dict[str, Any], config, device: str) -> dict[str, Any]
         The model's configuration; its ``data`` part is used.
     device : str
         A torch device name.
+    transform : callable
+        Adds to the batch or alters it, before it goes to the device: the plugins' part.
 
     Returns
     -------
@@ -144,6 +152,7 @@ def process_features(raw: dict[str, Any], config, device: str) -> dict[str, Any]
 
     with quiet_upstream():
         processed = FeaturePipeline(config.data).process_features(raw, mode="predict")
+    transform(processed)
     return {key: torch.as_tensor(value, device=device) for key, value in processed.items()}
 
 

@@ -36,6 +36,7 @@ from openfoldpp.upstream.script_seams import (
     MULTIMER_FEATURES,
     PAD,
     PREP_OUTPUT,
+    PROCESS_FEATURES,
     RELAX,
     RUN_MODEL,
     SEARCH,
@@ -84,6 +85,8 @@ class Hooks:
     on_model : callable
         Takes the model, loaded or kept, before it runs or is traced; not one that is traced for this length,
         whose settings are part of the trace.
+    transform : callable
+        Takes the configuration and the features that upstream's pipeline has made, and adds to them.
     features : dict or None
         Raw features that a plugin has made.
     """
@@ -94,6 +97,7 @@ class Hooks:
     on_alignments: Callable[[Path], None]
     on_load: Callable[[Any], None]
     on_model: Callable[[Any], None]
+    transform: Callable[[Any, dict], None]
     features: dict[str, Any] | None = None
 
 
@@ -195,6 +199,7 @@ class _Execution:
             MODEL_CONFIG: self.model_config,
             LOAD_MODELS: self.load_models,
             SEARCH: self.search,
+            PROCESS_FEATURES: self.process_features,
             RUN_MODEL: self.run_model,
             PREP_OUTPUT: self.prep_output,
             RELAX: self.relax,
@@ -248,6 +253,11 @@ class _Execution:
     def search(self, original, runner, fasta_path, output_dir):
         original(runner, fasta_path, output_dir)
         self.hooks.on_alignments(Path(output_dir))
+
+    def process_features(self, original, pipeline, *args, **kwargs):
+        features = original(pipeline, *args, **kwargs)
+        self.hooks.transform(self.result.config, features)
+        return features
 
     def given_features(self, original, pipeline, *args, **kwargs):
         return self.hooks.features

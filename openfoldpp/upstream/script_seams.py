@@ -69,6 +69,13 @@ MULTIMER_FEATURES = _seam(
     "(self, fasta_path, alignment_dir, alignment_index)",
     "a9f4d675de3acac0d6c70b3a710b408de99d7bd08e63ccbcc886d24b81858fcf",
 )
+PROCESS_FEATURES = _seam(
+    "process_features",
+    "openfold.data.feature_pipeline:FeaturePipeline.process_features",
+    "plugins add to the model's features, or alter them",
+    "(self, raw_features, mode, is_multimer)",
+    "fd8a8c761c58254923f70230162e74e0da5d93751526388a62356079aa26fd53",
+)
 RUN_MODEL = _seam(
     "run_model",
     "openfold.utils.script_utils:run_model",

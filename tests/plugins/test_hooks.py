@@ -55,6 +55,25 @@ def test_hook_make_features():
     assert host.call("make_features", target=TARGET, options=Namespace(least=7)) is None
 
 
+def test_hook_transform_features():
+    class Doubled:
+        @hookimpl
+        def openfoldpp_transform_features(self, features, target, config, options):
+            features["twice"] = features["once"] * 2 * config.scale
+            return f"{target.tag}: {options.why}"
+
+    features = {"once": np.ones(3)}
+    said = host_of(Doubled()).call(
+        "transform_features",
+        features=features,
+        target=TARGET,
+        config=ConfigDict({"scale": 3}),
+        options=Namespace(why="as asked"),
+    )
+    assert said == ["1ABC_H-1ABC_L: as asked"]
+    np.testing.assert_array_equal(features["twice"], [6, 6, 6])
+
+
 def test_hook_prepare_model():
     class Scale:
         """Replace a method of the model, and say so."""
