@@ -29,6 +29,7 @@ from torch import Tensor
 
 from openfoldpp import plm
 from openfoldpp.files import write_json, write_text
+from openfoldpp.motifs.sequence_identity import near
 from openfoldpp.plm import plm_lite
 from openfoldpp.plm.embedder import LanguageModel
 from openfoldpp.plm.weights import sha256_of
@@ -36,7 +37,6 @@ from openfoldpp.training.antibody_sequences import generate
 from openfoldpp.training.distillation import make_head, make_student
 from openfoldpp.training.plm_lite import Settings
 from openfoldpp.training.plm_lite_data import held_out_sequences, training_sequences
-from openfoldpp.training.sequence_identity import near
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "openfoldpp" / "weights" / "plm_lite.safetensors"

@@ -1,4 +1,4 @@
-"""``openfoldpp motifs``: libraries of structure pieces, made and looked at."""
+"""``openfoldpp motifs``: libraries of structure pieces, made, looked at and searched."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openfoldpp.cli.motifs_search import search
+
 if TYPE_CHECKING:
     from openfoldpp.motifs.build import Report
     from openfoldpp.motifs.library_files import Manifest, Options, Skipped
 
 app = typer.Typer(
-    help="Make libraries of structure pieces, and look at them.",
+    help="Make libraries of structure pieces, and search them.",
     no_args_is_help=True,
 )
 
@@ -48,7 +50,7 @@ class Vectors(enum.StrEnum):
 
 @app.callback()
 def motifs() -> None:
-    """Make libraries of structure pieces, and look at them."""
+    """Make libraries of structure pieces, and search them."""
 
 
 @app.command()
@@ -141,6 +143,9 @@ def build(
     _show_report(report, out)
     if any(one.is_broken for one in report.skipped):
         raise typer.Exit(1)
+
+
+app.command()(search)
 
 
 @app.command()

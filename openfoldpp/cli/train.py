@@ -171,3 +171,83 @@ def cheap_head(
         typer.echo(f"openfoldpp train cheap-head: {said}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+@app.command("motif-library")
+def motif_library(
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the modelled antibodies and DIR/library. A run that was stopped goes on.",
+            show_default=False,
+        ),
+    ],
+    fvs: Annotated[int, typer.Option(min=1, help="Generated antibody Fvs that go in whole.")] = 850,
+    stretches: Annotated[
+        int, typer.Option(min=0, help="More of them, of which CDR-H3 and what is around it goes in.")
+    ] = 3150,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 10,
+) -> None:
+    """Make the default library of motifs: antibody Fvs that are generated, and modelled by FlashABB.
+
+    Needs the packages olga and flash-abb, and a quarter of a second for each Fv.
+    """
+    from openfoldpp.errors import OpenFoldPPError
+    from openfoldpp.files import explain_os_error
+    from openfoldpp.training.motif_library import Settings, make
+
+    words = f"--out {out} --fvs {fvs} --stretches {stretches} --seed {seed}"
+    try:
+        path = make(
+            Settings(fvs=fvs, stretches=stretches, seed=seed),
+            out,
+            made_by=f"openfoldpp train motif-library {words}",
+            say=typer.echo,
+        )
+    except (OpenFoldPPError, OSError) as error:
+        said = explain_os_error(error) if isinstance(error, OSError) else error
+        typer.echo(f"openfoldpp train motif-library: {said}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{path}: {sum(file.stat().st_size for file in path.rglob('*')) / 1e6:.1f} MB")
+
+
+@app.command("motif-score")
+def motif_score(
+    library: Annotated[
+        Path, typer.Option(metavar="LIB", help="Library that is searched.", show_default=False)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the modelled antibodies, the score and its figures.",
+            show_default=False,
+        ),
+    ],
+    fvs: Annotated[
+        int,
+        typer.Option(min=4, help="Generated antibody Fvs that are searched for; the last are measured on."),
+    ] = 250,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of each of the score's two steps.")] = 2000,
+    learning_rate: Annotated[float, typer.Option(help="The highest, after the warm-up.")] = 5e-3,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 12,
+) -> None:
+    """Train the score of motifs: the probability that a hit has the query's backbone.
+
+    Needs the packages olga and flash-abb. The result is DIR/motif_score.safetensors.
+    """
+    from openfoldpp.errors import OpenFoldPPError
+    from openfoldpp.files import explain_os_error
+    from openfoldpp.motifs.library import Library
+    from openfoldpp.training.motif_score import Settings, train
+
+    settings = Settings(fvs=fvs, steps=steps, learning_rate=learning_rate, seed=seed)
+    try:
+        with Library.open(library, note=typer.echo) as opened:
+            path, _ = train(settings, opened, out, say=typer.echo)
+    except (OpenFoldPPError, OSError) as error:
+        said = explain_os_error(error) if isinstance(error, OSError) else error
+        typer.echo(f"openfoldpp train motif-score: {said}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{path}: {path.stat().st_size / 1e3:.0f} kB")

@@ -17,9 +17,9 @@ import numpy as np
 
 from openfoldpp.errors import InputError
 from openfoldpp.files import atomic_write
+from openfoldpp.motifs.sequence_identity import near
 from openfoldpp.plm.cheap_head import K
 from openfoldpp.training.antibody_sequences import VariableDomain, generate
-from openfoldpp.training.sequence_identity import near
 
 #: N, CA and C of each residue.
 BACKBONE = ("N", "CA", "C")
@@ -46,8 +46,8 @@ class Chain:
         Whether it is of a heavy chain.
     cdrs : tuple of (int, int)
         CDR1, CDR2 and CDR3 by IMGT, as ``[start, end)``.
-    backbone : numpy.ndarray of shape (N_res, 3, 3), float32
-        N, CA and C, angstrom.
+    backbone : numpy.ndarray of shape (N_res, A, 3), float32
+        N, CA, C and, where it was asked for, O, angstrom.
     """
 
     sequence: str
@@ -148,7 +148,7 @@ def draw_apart(
         See :func:`draw`.
     others : sequence of (VariableDomain, VariableDomain)
         Heavy chains are compared with their heavy chains, light ones with their light ones; see
-        :func:`openfoldpp.training.sequence_identity.near`.
+        :func:`openfoldpp.motifs.sequence_identity.near`.
 
     Returns
     -------
@@ -177,6 +177,7 @@ def model_fvs(
     folder: Path,
     name: str,
     *,
+    atoms: int = len(BACKBONE),
     progress: Callable[[int], None] | None = None,
 ) -> list[tuple[Chain, Chain]]:
     """Model Fvs with FlashABB; what a former run has modelled is read.
@@ -189,6 +190,8 @@ def model_fvs(
         For the models, :data:`SHARD` Fvs a file.
     name : str
         The files are ``NAME_NUMBER.npz``.
+    atoms : int
+        Atoms of each residue: N, CA, C and, as the fourth, O.
     progress : callable, optional
         Told how many Fvs there are, after each file.
 
@@ -206,7 +209,7 @@ def model_fvs(
     found = []
     for first in range(0, len(pairs), SHARD):
         some = pairs[first : first + SHARD]
-        backbones = _models(folder / f"{name}_{first // SHARD:03d}.npz", some)
+        backbones = _models(folder / f"{name}_{first // SHARD:03d}.npz", some, atoms)
         for (heavy, light), backbone in zip(some, backbones, strict=True):
             cut = len(heavy.sequence)
             found.append(
@@ -220,22 +223,24 @@ def model_fvs(
     return found
 
 
-def _models(path: Path, pairs: Sequence[tuple[VariableDomain, VariableDomain]]) -> list[np.ndarray]:
-    """Return the backbones of Fvs, from the file if it begins with these very sequences."""
+def _models(
+    path: Path, pairs: Sequence[tuple[VariableDomain, VariableDomain]], atoms: int
+) -> list[np.ndarray]:
+    """Return the backbones of Fvs, from the file if it begins with these very sequences and has the atoms."""
     names = [f"{heavy.sequence}|{light.sequence}" for heavy, light in pairs]
     ends = np.cumsum([len(name) - 1 for name in names])
     backbone = None
     if path.is_file():
         with np.load(path, allow_pickle=False) as stored:
-            if stored["fvs"][: len(names)].tolist() == names:
-                backbone = stored["backbone"][: ends[-1]]
+            if stored["fvs"][: len(names)].tolist() == names and stored["backbone"].shape[1] >= atoms:
+                backbone = stored["backbone"][: ends[-1], :atoms]
     if backbone is None:
         from openfoldpp.teachers import flashabb
 
         predictor = flashabb.load()
         models = [predictor.predict(heavy.sequence, light.sequence) for heavy, light in pairs]
-        # FlashABB's atom14 order begins with N, CA and C for every residue type.
-        backbone = np.concatenate([model.coords[:, :3] for model in models]).astype(np.float32)
+        # FlashABB's atom14 order begins with N, CA, C and O for every residue type.
+        backbone = np.concatenate([model.coords[:, :atoms] for model in models]).astype(np.float32)
         with atomic_write(path) as file:
             np.savez(file, fvs=np.array(names), backbone=backbone)
     return np.split(backbone, ends[:-1])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from openfoldpp.errors import ConfigError
+from openfoldpp.motifs.sequence_identity import identical
 from openfoldpp.plm import cheap_head, plm_lite
 from openfoldpp.teachers import flashabb
 from openfoldpp.training import cheap_head as recipe
@@ -24,7 +25,6 @@ from openfoldpp.training.cheap_head import (
 )
 from openfoldpp.training.fragment_pairs import agreement
 from openfoldpp.training.fragments import Windows, draw, model_fvs, windows
-from openfoldpp.training.sequence_identity import identical
 
 SETTINGS = Settings(steps=30, pairs=256)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from openfoldpp.errors import InputError
+from openfoldpp.motifs.sequence_identity import identical
 from openfoldpp.teachers import flashabb
 from openfoldpp.training import fragments
 from openfoldpp.training.fragments import Chain, draw, draw_apart, model_fvs, windows
-from openfoldpp.training.sequence_identity import identical
 
 # OLGA leaves its files open.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

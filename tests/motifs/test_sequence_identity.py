@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from openfoldpp.training.sequence_identity import identical, near
+from openfoldpp.motifs.sequence_identity import identical, near
 
 LETTERS = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
 
