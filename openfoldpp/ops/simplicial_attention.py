@@ -49,7 +49,8 @@ def simplicial_attention(
         ``[*, H_kv, N, d]``, same dtype and device. ``H`` is a multiple of ``H_kv``: head ``h`` uses their
         head ``h // (H / H_kv)``.
     mask : torch.Tensor, optional
-        ``[*, N]``, 0 or False for the keys that are out; the dtype of ``q``, or bool.
+        ``[*, N]``, 0 or False for the keys that are out, anything else for those that are in; the dtype of
+        ``q``, or bool.
     bias : torch.Tensor, optional
         ``[*, H, N, N]``, added on (i, j).
     window : tuple of (int or None, int or None), optional
@@ -143,8 +144,8 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *gradients):
         raise BackendError(
-            "simplicial_attention: the kernels have a first derivative alone; with OPENFOLDPP_BACKEND=torch "
-            "there are more"
+            "simplicial_attention: the kernels have a first derivative alone; in float64, or with "
+            "OPENFOLDPP_BACKEND=torch, there are more"
         )
 
 
