@@ -17,7 +17,7 @@ import torch
 from openfoldpp.errors import BackendError, InputError
 from openfoldpp.ops import simplicial_cuda, simplicial_native, simplicial_triton
 from openfoldpp.ops.arrays import require_floating, require_like
-from openfoldpp.ops.dispatch import Backend, Op
+from openfoldpp.ops.dispatch import Backend, Op, refuse_transform
 
 Window = tuple[int | None, int | None]
 
@@ -156,9 +156,7 @@ def _run(kernel: ModuleType, q, k, k2, v, v2, mask, bias, window):
 
 
 def _refuse(kernel: ModuleType, *arguments) -> str | None:
-    if torch._C._are_functorch_transforms_active():
-        return "a transform of torch.func is active, and its tensors have no memory"
-    return kernel.refuse(*arguments)
+    return refuse_transform() or kernel.refuse(*arguments)
 
 
 def _torch(q, *arguments):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from openfoldpp import _native
-from openfoldpp.ops.dispatch import refuse_tangent
+from openfoldpp.ops.dispatch import FLOAT32_OR_BFLOAT16, refuse_kind
 
 Window = tuple[int | None, int | None]
 
@@ -37,13 +37,7 @@ def refuse(
     if not hasattr(_native, "cuda_simplicial_attention_forward"):
         return "this build has no CUDA kernels; build with -C cmake.define.OPENFOLDPP_CUDA=ON"
     for tensor in (q, k, k2, v, v2, mask, bias):
-        if tensor is None:
-            continue
-        if tensor.device.type != "cuda":
-            return f"a tensor is on {tensor.device}, expected cuda"
-        if tensor.dtype not in (torch.float32, torch.bfloat16):
-            return f"a tensor is {tensor.dtype}, expected float32 or bfloat16"
-        if reason := refuse_tangent(tensor):
+        if tensor is not None and (reason := refuse_kind(tensor, "cuda", FLOAT32_OR_BFLOAT16)):
             return reason
     if q.shape[-1] not in CHANNELS:
         return f"a head has {q.shape[-1]} channels, expected {', '.join(map(str, CHANNELS))}"

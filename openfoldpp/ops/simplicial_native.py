@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from openfoldpp import _native
-from openfoldpp.ops.dispatch import refuse_tangent, threads
+from openfoldpp.ops.dispatch import refuse_kind, threads
 
 Window = tuple[int | None, int | None]
 
@@ -28,13 +28,7 @@ def refuse(
     The first reason: device, dtype or a tangent; None where they can.
     """
     for tensor in (q, k, k2, v, v2, mask, bias):
-        if tensor is None:
-            continue
-        if tensor.device.type != "cpu":
-            return f"a tensor is on {tensor.device}, expected cpu"
-        if tensor.dtype != torch.float32:
-            return f"a tensor is {tensor.dtype}, expected float32"
-        if reason := refuse_tangent(tensor):
+        if tensor is not None and (reason := refuse_kind(tensor, "cpu")):
             return reason
     return None
 

@@ -16,7 +16,7 @@ from types import ModuleType
 
 import torch
 
-from openfoldpp.ops.dispatch import refuse_tangent
+from openfoldpp.ops.dispatch import FLOAT32_OR_BFLOAT16, refuse_kind
 
 Window = tuple[int | None, int | None]
 
@@ -89,14 +89,9 @@ def refuse(
     str or None
         The first reason: device, dtype, a tangent, channels, or a triton that is old or not there.
     """
+    device = q.device.type if _interprets() else "cuda"
     for tensor in (q, k, k2, v, v2, mask, bias):
-        if tensor is None:
-            continue
-        if tensor.device.type != "cuda" and not _interprets():
-            return f"a tensor is on {tensor.device}, expected cuda"
-        if tensor.dtype not in (torch.float32, torch.bfloat16):
-            return f"a tensor is {tensor.dtype}, expected float32 or bfloat16"
-        if reason := refuse_tangent(tensor):
+        if tensor is not None and (reason := refuse_kind(tensor, device, FLOAT32_OR_BFLOAT16)):
             return reason
     if q.shape[-1] > _MAX_CHANNELS:
         return f"a head has {q.shape[-1]} channels, expected at most {_MAX_CHANNELS}"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from openfoldpp import _native
-from openfoldpp.ops import simplicial_attention, simplicial_cuda
+from openfoldpp.ops import dispatch, simplicial_attention, simplicial_cuda
 
 STREAM = 7
 
@@ -112,7 +112,7 @@ def test_every_argument_arrives(with_bias, bindings, draw):
 def test_a_gpu_with_little_shared_memory_has_no_wide_heads(
     capability, channels, taken, bindings, monkeypatch
 ):
-    monkeypatch.setattr(simplicial_cuda, "refuse_tangent", lambda _: None)
+    monkeypatch.setattr(dispatch, "refuse_tangent", lambda _: None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     shape, device = (1, 1, 4, channels), torch.device("cuda")
     tensors = [SimpleNamespace(device=device, dtype=torch.float32, shape=shape)] * 5
