@@ -18,8 +18,7 @@ from openfoldpp.errors import BackendError, InputError
 from openfoldpp.ops import simplicial_cuda, simplicial_native, simplicial_triton
 from openfoldpp.ops.arrays import require_floating, require_like
 from openfoldpp.ops.dispatch import Backend, Op, refuse_transform
-
-Window = tuple[int | None, int | None]
+from openfoldpp.ops.simplicial_inputs import Inputs, Window
 
 
 def simplicial_attention(
@@ -123,7 +122,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, kernel, window, mask, *tensors):
         *qkv, bias = tensors
-        out, statistics = kernel.forward(*qkv, mask, bias, window)
+        out, statistics = kernel.forward(Inputs(*qkv, mask, bias, window))
         ctx.save_for_backward(out if kernel.NEEDS_OUTPUT else None, statistics, *qkv, mask, bias)
         ctx.kernel, ctx.window = kernel, window
         return out
@@ -138,8 +137,8 @@ class _Gradient(torch.autograd.Function):
     """The gradient of a kernel; it says that it has none itself, or a second derivative would be lost."""
 
     @staticmethod
-    def forward(ctx, kernel, window, *tensors):
-        return kernel.backward(*tensors, window)
+    def forward(ctx, kernel, window, grad_out, out, statistics, *tensors):
+        return kernel.backward(grad_out, out, statistics, Inputs(*tensors, window))
 
     @staticmethod
     def backward(ctx, *gradients):
@@ -151,12 +150,12 @@ class _Gradient(torch.autograd.Function):
 
 def _run(kernel: ModuleType, q, k, k2, v, v2, mask, bias, window):
     if not torch.is_grad_enabled():  # what autograd takes is felt on short sequences
-        return kernel.forward(q, k, k2, v, v2, mask, bias, window)[0]
+        return kernel.forward(Inputs(q, k, k2, v, v2, mask, bias, window))[0]
     return _Attention.apply(kernel, window, mask, q, k, k2, v, v2, bias)
 
 
 def _refuse(kernel: ModuleType, *arguments) -> str | None:
-    return refuse_transform() or kernel.refuse(*arguments)
+    return refuse_transform() or kernel.refuse(Inputs(*arguments))
 
 
 def _torch(q, *arguments):
