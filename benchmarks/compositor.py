@@ -102,14 +102,15 @@ def compared(results: list[dict]) -> str:
 def main() -> None:
     """Measure, print the table and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", nargs="+", type=int, default=[16, 64, 128, 256])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--n", nargs="+", type=int, default=[16, 64, 128, 256], help="motifs")
+    parser.add_argument("--rounds", type=int, default=7, help="few are noisy")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     report = {"machine": machine.describe()}
     torch.manual_seed(0)
     module = Compositor().eval().requires_grad_(False)
     report["results"] = [compare(module, n, options.rounds) for n in options.n]
+    print("{cpu}, {threads} threads, {simd}, torch {torch}\n".format_map(report["machine"]))
     print(compared(report["results"]))
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")

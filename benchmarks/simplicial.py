@@ -176,9 +176,9 @@ def peak_bytes(channels: int, with_gradient: bool) -> int:
 def main() -> None:
     """Measure, print the tables and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", nargs="+", type=int, default=[64, 128, 256])
+    parser.add_argument("--n", nargs="+", type=int, default=[64, 128, 256], help="positions")
     parser.add_argument("--channels", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="few are noisy")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--peak", choices=["forward", "backward"], help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -186,6 +186,7 @@ def main() -> None:
         print(peak_bytes(options.channels, options.peak == "backward"))
         return
     report = {"machine": machine.describe(), "channels": options.channels, "results": {}, "memory": {}}
+    print("{cpu}, {threads} threads, {simd}, torch {torch}".format_map(report["machine"]))
     for name, run, products in (("forward", forward, 4), ("forward and backward", with_backward, 16)):
         report["results"][name] = [
             compare(run, products * n**3 * options.channels, n, options.channels, options.rounds)

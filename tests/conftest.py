@@ -18,6 +18,21 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.fixture
+def environment(monkeypatch):
+    """Set variables of the environment for the rest of the test, as if the process had started with them."""
+    from openfoldpp.ops import dispatch
+
+    def set_variables(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        dispatch.settings.cache_clear()
+
+    yield set_variables
+    monkeypatch.undo()
+    dispatch.settings.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def data_dir():
     """Folder of measuring data (``fv/``, ``general/``), which is not part of the project."""

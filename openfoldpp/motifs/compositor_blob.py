@@ -173,7 +173,11 @@ def unpack(blob: bytes) -> tuple[CompositorSizes, dict[str, np.ndarray]]:
     ------
     WeightsError
         Where the bytes are truncated, altered, of another version, or no compositor at all.
+    InputError
+        Where ``blob`` is not bytes.
     """
+    if not isinstance(blob, bytes | bytearray | memoryview):
+        raise InputError(f"blob is a {type(blob).__name__}; expected the bytes of a compositor's file")
     if len(blob) < _HEADER_BYTES:
         raise WeightsError(f"compositor: {len(blob)} bytes, expected at least {_HEADER_BYTES}: truncated")
     magic, version, checksum = _START.unpack_from(blob)

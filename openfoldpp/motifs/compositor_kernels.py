@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openfoldpp import _native
 from openfoldpp.ops.arrays import Weights, refuse_unless_native, run_native
-from openfoldpp.ops.dispatch import refuse_tangent, threads
+from openfoldpp.ops.dispatch import refuse_gradient, refuse_kind, refuse_transform, threads
 
 if TYPE_CHECKING:
     from openfoldpp.motifs.compositor import Compositor
@@ -81,7 +81,7 @@ def pair_shape(module: Compositor, embedding: Tensor) -> tuple[int, ...]:
 
 def refuse_native(module: Compositor, embedding: Tensor) -> str | None:
     """Why the native kernel cannot take this module and embedding; None where it can."""
-    return _refuse_transform() or refuse_unless_native(module.kernels, embedding)
+    return refuse_transform() or refuse_unless_native(module.kernels, embedding)
 
 
 def compose_native(module: Compositor, embedding: Tensor) -> Tensor:
@@ -95,16 +95,10 @@ def refuse_cuda(module: Compositor, embedding: Tensor) -> str | None:
     """Why the CUDA kernels cannot take this module and embedding; None where they can."""
     if not hasattr(_native, "CudaCompositor"):
         return "this build has no CUDA kernels; build with -C cmake.define.OPENFOLDPP_CUDA=ON"
-    if reason := _refuse_transform():
+    if reason := refuse_transform():
         return reason
     for tensor in (embedding, *module.parameters()):
-        if tensor.device.type != "cuda":
-            return f"a tensor is on {tensor.device}, expected cuda"
-        if tensor.dtype != torch.float32:
-            return f"a tensor is {tensor.dtype}, expected float32"
-        if torch.is_grad_enabled() and tensor.requires_grad:
-            return "a gradient is needed; under torch.no_grad() none is"
-        if reason := refuse_tangent(tensor):
+        if reason := refuse_kind(tensor, "cuda") or refuse_gradient(tensor):
             return reason
     names = ("channels", "heads", "head_channels", "hidden", "rank")
     sizes = {name: getattr(module.sizes, name) for name in names}
@@ -126,9 +120,3 @@ def compose_cuda(module: Compositor, embedding: Tensor) -> Tensor:
         for x, pair in zip(batch, out.view(-1, *out.shape[-3:]), strict=True):
             kernels(image.data_ptr(), x.data_ptr(), pair.data_ptr(), length, workspace.data_ptr(), stream)
     return out
-
-
-def _refuse_transform() -> str | None:
-    if torch._C._are_functorch_transforms_active():
-        return "a transform of torch.func is active, and its tensors have no memory"
-    return None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from openfoldpp.errors import InputError
-from openfoldpp.ops.dispatch import Backend, Op, refuse_tangent
+from openfoldpp.ops.dispatch import Backend, Op, refuse_gradient, refuse_kind
 
 
 class Weights:
@@ -157,13 +157,7 @@ def refuse_unless_native(
     """
     given = [tensor for tensor in tensors if tensor is not None]
     for tensor in [*given, *weights.tensors().values(), *([] if mask is None else [mask])]:
-        if tensor.device.type != "cpu":
-            return f"a tensor is on {tensor.device}, expected cpu"
-        if tensor.dtype != torch.float32:
-            return f"a tensor is {tensor.dtype}, expected float32"
-        if torch.is_grad_enabled() and tensor.requires_grad:
-            return "a gradient is needed; under torch.no_grad() none is"
-        if reason := refuse_tangent(tensor):
+        if reason := refuse_kind(tensor, "cpu") or refuse_gradient(tensor):
             return reason
     for tensor in given:
         if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:

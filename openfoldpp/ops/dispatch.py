@@ -14,6 +14,8 @@ from openfoldpp import _native
 from openfoldpp.config import Settings
 from openfoldpp.errors import BackendError, ConfigError
 
+FLOAT32_OR_BFLOAT16 = (torch.float32, torch.bfloat16)
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -148,14 +150,36 @@ def refuse_unless_cuda(*tensors: torch.Tensor) -> str | None:
     return _refuse(tensors, "cuda")
 
 
+def refuse_kind(
+    tensor: torch.Tensor, device: str, dtypes: tuple[torch.dtype, ...] = (torch.float32,)
+) -> str | None:
+    """Why a kernel cannot take a tensor: not on this type of device, of no such dtype, or with a tangent."""
+    if tensor.device.type != device:
+        return f"a tensor is on {tensor.device}, expected {device}"
+    if tensor.dtype not in dtypes:
+        expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        return f"a tensor is {tensor.dtype}, expected {expected}"
+    return refuse_tangent(tensor)
+
+
+def refuse_gradient(tensor: torch.Tensor) -> str | None:
+    """Why a kernel without a backward pass cannot take a tensor; None where it can."""
+    if torch.is_grad_enabled() and tensor.requires_grad:
+        return "a gradient is needed; under torch.no_grad() none is"
+    return None
+
+
+def refuse_transform() -> str | None:
+    """Why a kernel cannot run inside a transform of torch.func; None outside of one."""
+    if torch._C._are_functorch_transforms_active():
+        return "a transform of torch.func is active, and its tensors have no memory"
+    return None
+
+
 def _refuse(tensors: tuple[torch.Tensor, ...], device: str) -> str | None:
     for tensor in tensors:
-        if tensor.device.type != device:
-            return f"a tensor is on {tensor.device}, expected {device}"
-        if tensor.dtype not in (torch.float32, torch.bfloat16):
-            return f"a tensor is {tensor.dtype}, expected float32 or bfloat16"
+        if reason := refuse_kind(tensor, device, FLOAT32_OR_BFLOAT16):
+            return reason
         if not tensor.is_contiguous():
             return "a tensor is not contiguous"
-        if reason := refuse_tangent(tensor):
-            return reason
     return None

@@ -17,9 +17,8 @@ import torch
 from openfoldpp.errors import BackendError, InputError
 from openfoldpp.ops import simplicial_cuda, simplicial_native, simplicial_triton
 from openfoldpp.ops.arrays import require_floating, require_like
-from openfoldpp.ops.dispatch import Backend, Op
-
-Window = tuple[int | None, int | None]
+from openfoldpp.ops.dispatch import Backend, Op, refuse_transform
+from openfoldpp.ops.simplicial_inputs import Inputs, Window
 
 
 def simplicial_attention(
@@ -49,7 +48,8 @@ def simplicial_attention(
         ``[*, H_kv, N, d]``, same dtype and device. ``H`` is a multiple of ``H_kv``: head ``h`` uses their
         head ``h // (H / H_kv)``.
     mask : torch.Tensor, optional
-        ``[*, N]``, 0 or False for the keys that are out; the dtype of ``q``, or bool.
+        ``[*, N]``, 0 or False for the keys that are out, anything else for those that are in; the dtype of
+        ``q``, or bool.
     bias : torch.Tensor, optional
         ``[*, H, N, N]``, added on (i, j).
     window : tuple of (int or None, int or None), optional
@@ -122,7 +122,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, kernel, window, mask, *tensors):
         *qkv, bias = tensors
-        out, statistics = kernel.forward(*qkv, mask, bias, window)
+        out, statistics = kernel.forward(Inputs(*qkv, mask, bias, window))
         ctx.save_for_backward(out if kernel.NEEDS_OUTPUT else None, statistics, *qkv, mask, bias)
         ctx.kernel, ctx.window = kernel, window
         return out
@@ -137,27 +137,25 @@ class _Gradient(torch.autograd.Function):
     """The gradient of a kernel; it says that it has none itself, or a second derivative would be lost."""
 
     @staticmethod
-    def forward(ctx, kernel, window, *tensors):
-        return kernel.backward(*tensors, window)
+    def forward(ctx, kernel, window, grad_out, out, statistics, *tensors):
+        return kernel.backward(grad_out, out, statistics, Inputs(*tensors, window))
 
     @staticmethod
     def backward(ctx, *gradients):
         raise BackendError(
-            "simplicial_attention: the kernels have a first derivative alone; with OPENFOLDPP_BACKEND=torch "
-            "there are more"
+            "simplicial_attention: the kernels have a first derivative alone; in float64, or with "
+            "OPENFOLDPP_BACKEND=torch, there are more"
         )
 
 
 def _run(kernel: ModuleType, q, k, k2, v, v2, mask, bias, window):
     if not torch.is_grad_enabled():  # what autograd takes is felt on short sequences
-        return kernel.forward(q, k, k2, v, v2, mask, bias, window)[0]
+        return kernel.forward(Inputs(q, k, k2, v, v2, mask, bias, window))[0]
     return _Attention.apply(kernel, window, mask, q, k, k2, v, v2, bias)
 
 
 def _refuse(kernel: ModuleType, *arguments) -> str | None:
-    if torch._C._are_functorch_transforms_active():
-        return "a transform of torch.func is active, and its tensors have no memory"
-    return kernel.refuse(*arguments)
+    return refuse_transform() or kernel.refuse(Inputs(*arguments))
 
 
 def _torch(q, *arguments):

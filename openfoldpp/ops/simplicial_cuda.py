@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from openfoldpp import _native
-from openfoldpp.ops.dispatch import refuse_tangent
-
-Window = tuple[int | None, int | None]
+from openfoldpp.ops.dispatch import FLOAT32_OR_BFLOAT16, refuse_kind
+from openfoldpp.ops.simplicial_inputs import Inputs
 
 #: Channels of a head that there are kernels for.
 CHANNELS = (16, 32, 64, 128)
@@ -20,31 +19,17 @@ _LITTLE_SHARED_MEMORY = ((8, 6), (8, 9), (12, 0))
 _VECTOR_BYTES = 16  # vectors begin at multiples of this: the kernels copy so many bytes at a time
 
 
-def refuse(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    k2: torch.Tensor,
-    v: torch.Tensor,
-    v2: torch.Tensor,
-    mask: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    window: Window,
-) -> str | None:
-    """Why the CUDA kernels cannot take q, k, k2, v, v2, mask, bias and window, as of :func:`forward`.
+def refuse(inputs: Inputs) -> str | None:
+    """Why the CUDA kernels cannot take ``inputs``, as of :func:`forward`.
 
     The first reason: build, device, dtype, channels or a tangent; None where they can.
     """
     if not hasattr(_native, "cuda_simplicial_attention_forward"):
         return "this build has no CUDA kernels; build with -C cmake.define.OPENFOLDPP_CUDA=ON"
-    for tensor in (q, k, k2, v, v2, mask, bias):
-        if tensor is None:
-            continue
-        if tensor.device.type != "cuda":
-            return f"a tensor is on {tensor.device}, expected cuda"
-        if tensor.dtype not in (torch.float32, torch.bfloat16):
-            return f"a tensor is {tensor.dtype}, expected float32 or bfloat16"
-        if reason := refuse_tangent(tensor):
+    for tensor in inputs.tensors():
+        if reason := refuse_kind(tensor, "cuda", FLOAT32_OR_BFLOAT16):
             return reason
+    q = inputs.q
     if q.shape[-1] not in CHANNELS:
         return f"a head has {q.shape[-1]} channels, expected {', '.join(map(str, CHANNELS))}"
     if q.shape[-1] == CHANNELS[-1] and torch.cuda.get_device_capability(q.device) in _LITTLE_SHARED_MEMORY:
@@ -52,30 +37,13 @@ def refuse(
     return None
 
 
-def forward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    k2: torch.Tensor,
-    v: torch.Tensor,
-    v2: torch.Tensor,
-    mask: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    window: Window,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
     """Attend to pairs of keys (arXiv 2507.02754); logits never leave the chip.
 
     Parameters
     ----------
-    q : torch.Tensor
-        ``[B, H, N, d]``; any strides, as of all tensors here.
-    k, k2, v, v2 : torch.Tensor
-        ``[B, H_kv, N, d]``.
-    mask : torch.Tensor or None
-        ``[B, N]``, 0 for the keys that are out.
-    bias : torch.Tensor or None
-        ``[B, H, N, N]``, added on (i, j).
-    window : tuple of (int or None, int or None)
-        Largest ``|i - j|`` and ``|i - k|``.
+    inputs : Inputs
+        On a GPU, float32 or bfloat16.
 
     Returns
     -------
@@ -84,13 +52,14 @@ def forward(
     statistics : torch.Tensor
         float32 ``[B, H, N, 2]``, for :func:`backward` alone.
     """
+    q = inputs.q
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     statistics = torch.empty(*q.shape[:-1], 2, dtype=torch.float32, device=q.device)
-    inputs = _Inputs(q, k, k2, v, v2, mask, bias, window)
+    prepared = _Prepared(inputs)
     with torch.cuda.device(q.device):
         stream = torch.cuda.current_stream().cuda_stream
         _native.cuda_simplicial_attention_forward(
-            *inputs.arguments, _view(out), statistics.data_ptr(), stream
+            *prepared.arguments, _view(out), statistics.data_ptr(), stream
         )
     return out, statistics
 
@@ -99,14 +68,7 @@ def backward(
     grad_out: torch.Tensor,
     out: torch.Tensor,
     statistics: torch.Tensor,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    k2: torch.Tensor,
-    v: torch.Tensor,
-    v2: torch.Tensor,
-    mask: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    window: Window,
+    inputs: Inputs,
 ) -> tuple[torch.Tensor | None, ...]:
     """Gradients of :func:`forward`, by computing the logits again.
 
@@ -116,11 +78,7 @@ def backward(
         ``[B, H, N, d]``, gradient of ``out``; any strides.
     out, statistics : torch.Tensor
         What :func:`forward` returned.
-    q, k, k2, v, v2 : torch.Tensor
-        What it was given.
-    mask, bias : torch.Tensor or None
-        What it was given.
-    window : tuple of (int or None, int or None)
+    inputs : Inputs
         What it was given.
 
     Returns
@@ -128,16 +86,17 @@ def backward(
     tuple of (torch.Tensor or None)
         Gradients of ``q``, ``k``, ``k2``, ``v``, ``v2`` and ``bias``, contiguous; None without a bias.
     """
-    inputs = _Inputs(q, k, k2, v, v2, mask, bias, window)
-    gradients = [torch.empty(tensor.shape, dtype=q.dtype, device=q.device) for tensor in (q, k, k2, v, v2)]
+    q, bias = inputs.q, inputs.bias
+    prepared = _Prepared(inputs)
+    gradients = [torch.empty(tensor.shape, dtype=q.dtype, device=q.device) for tensor in inputs[:5]]
     grad_bias = None if bias is None else torch.empty(bias.shape, dtype=q.dtype, device=q.device)
     grad_out = _aligned(grad_out)
     with torch.cuda.device(q.device):
-        needed = _native.cuda_simplicial_workspace(*inputs.arguments[:3])
+        needed = _native.cuda_simplicial_workspace(*prepared.arguments[:3])
         workspace = torch.empty(needed, dtype=torch.uint8, device=q.device)
         stream = torch.cuda.current_stream().cuda_stream
         _native.cuda_simplicial_attention_backward(
-            *inputs.arguments,
+            *prepared.arguments,
             _view(out),
             statistics.data_ptr(),
             _view(grad_out),
@@ -148,11 +107,12 @@ def backward(
     return (*gradients, grad_bias)
 
 
-class _Inputs:
+class _Prepared:
     """The inputs as the bindings take them; keeps copies alive until the kernel is queued."""
 
-    def __init__(self, q, k, k2, v, v2, mask, bias, window):
-        qkv = [_aligned(tensor) for tensor in (q, k, k2, v, v2)]
+    def __init__(self, inputs: Inputs):
+        q, k, *_, mask, bias, window = inputs
+        qkv = [_aligned(tensor) for tensor in inputs[:5]]
         mask = None if mask is None else mask.float().contiguous()
         if bias is not None and bias.stride(-1) != 1:
             bias = bias.contiguous()

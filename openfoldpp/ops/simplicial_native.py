@@ -5,64 +5,31 @@ from __future__ import annotations
 import torch
 
 from openfoldpp import _native
-from openfoldpp.ops.dispatch import refuse_tangent, threads
-
-Window = tuple[int | None, int | None]
+from openfoldpp.ops.dispatch import refuse_kind, threads
+from openfoldpp.ops.simplicial_inputs import Inputs
 
 #: Whether :func:`backward` reads the output.
 NEEDS_OUTPUT = False
 
 
-def refuse(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    k2: torch.Tensor,
-    v: torch.Tensor,
-    v2: torch.Tensor,
-    mask: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    window: Window,
-) -> str | None:
-    """Why the native kernels cannot take q, k, k2, v, v2, mask, bias and window, as of :func:`forward`.
+def refuse(inputs: Inputs) -> str | None:
+    """Why the native kernels cannot take ``inputs``, as of :func:`forward`.
 
     The first reason: device, dtype or a tangent; None where they can.
     """
-    for tensor in (q, k, k2, v, v2, mask, bias):
-        if tensor is None:
-            continue
-        if tensor.device.type != "cpu":
-            return f"a tensor is on {tensor.device}, expected cpu"
-        if tensor.dtype != torch.float32:
-            return f"a tensor is {tensor.dtype}, expected float32"
-        if reason := refuse_tangent(tensor):
+    for tensor in inputs.tensors():
+        if reason := refuse_kind(tensor, "cpu"):
             return reason
     return None
 
 
-def forward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    k2: torch.Tensor,
-    v: torch.Tensor,
-    v2: torch.Tensor,
-    mask: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    window: Window,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
     """Attend to pairs of keys (arXiv 2507.02754); no more than a tile of logits is ever in memory.
 
     Parameters
     ----------
-    q : torch.Tensor
-        ``[B, H, N, d]``; any strides, as of all tensors here.
-    k, k2, v, v2 : torch.Tensor
-        ``[B, H_kv, N, d]``.
-    mask : torch.Tensor or None
-        ``[B, N]``, 0 for the keys that are out.
-    bias : torch.Tensor or None
-        ``[B, H, N, N]``, added on (i, j).
-    window : tuple of (int or None, int or None)
-        Largest ``|i - j|`` and ``|i - k|``.
+    inputs : Inputs
+        On the CPU, float32.
 
     Returns
     -------
@@ -72,9 +39,9 @@ def forward(
         ``[B, H, N, 2]``, for :func:`backward`: the largest logit of each query, and the sum of
         ``exp(logit - largest)``.
     """
-    out, statistics = _empty(q.shape), _empty((*q.shape[:-1], 2))
-    inputs = _inputs(q, k, k2, v, v2, mask, bias)
-    _native.simplicial_attention_forward(*inputs, window, out.numpy(), statistics.numpy(), threads())
+    shape = inputs.q.shape
+    out, statistics = _empty(shape), _empty((*shape[:-1], 2))
+    _native.simplicial_attention_forward(*_arguments(inputs), out.numpy(), statistics.numpy(), threads())
     return out, statistics
 
 
@@ -82,14 +49,7 @@ def backward(
     grad_out: torch.Tensor,
     out: None,
     statistics: torch.Tensor,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    k2: torch.Tensor,
-    v: torch.Tensor,
-    v2: torch.Tensor,
-    mask: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    window: Window,
+    inputs: Inputs,
 ) -> tuple[torch.Tensor | None, ...]:
     """Gradients of :func:`forward`, by computing the logits again.
 
@@ -101,11 +61,7 @@ def backward(
         Not needed.
     statistics : torch.Tensor
         What :func:`forward` returned beside the output.
-    q, k, k2, v, v2 : torch.Tensor
-        What it was given.
-    mask, bias : torch.Tensor or None
-        What it was given.
-    window : tuple of (int or None, int or None)
+    inputs : Inputs
         What it was given.
 
     Returns
@@ -113,11 +69,10 @@ def backward(
     tuple of (torch.Tensor or None)
         Gradients of ``q``, ``k``, ``k2``, ``v``, ``v2`` and ``bias``, contiguous; None without a bias.
     """
-    gradients = [_empty(tensor.shape) for tensor in (q, k, k2, v, v2)]
-    grad_bias = None if bias is None else _empty(bias.shape)
+    gradients = [_empty(tensor.shape) for tensor in inputs[:5]]
+    grad_bias = None if inputs.bias is None else _empty(inputs.bias.shape)
     _native.simplicial_attention_backward(
-        *_inputs(q, k, k2, v, v2, mask, bias),
-        window,
+        *_arguments(inputs),
         *(_array(tensor) for tensor in (statistics, grad_out, *gradients, grad_bias)),
         threads(),
     )
@@ -128,9 +83,11 @@ def _empty(shape) -> torch.Tensor:
     return torch.empty(shape, dtype=torch.float32, device="cpu")  # whatever torch's defaults are
 
 
-def _inputs(q, k, k2, v, v2, mask, bias):
+def _arguments(inputs: Inputs):
+    """Return the inputs as the bindings take them."""
+    *qkv, mask, bias, window = inputs
     mask = None if mask is None else mask.contiguous()
-    return [_array(tensor) for tensor in (q, k, k2, v, v2, mask, bias)]
+    return [*(_array(tensor) for tensor in (*qkv, mask, bias)), window]
 
 
 def _array(tensor: torch.Tensor | None):

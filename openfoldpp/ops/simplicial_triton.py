@@ -16,9 +16,8 @@ from types import ModuleType
 
 import torch
 
-from openfoldpp.ops.dispatch import refuse_tangent
-
-Window = tuple[int | None, int | None]
+from openfoldpp.ops.dispatch import FLOAT32_OR_BFLOAT16, refuse_kind
+from openfoldpp.ops.simplicial_inputs import Inputs, Window
 
 #: Whether :func:`backward` reads the output.
 NEEDS_OUTPUT = True
@@ -63,56 +62,30 @@ def _tiles(kernel: str, q: torch.Tensor, window: Window) -> _Tiles:
     return _Tiles(64 if narrow and _capability(q.device)[0] == 9 else 32, 64, 4)
 
 
-def refuse(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    k2: torch.Tensor,
-    v: torch.Tensor,
-    v2: torch.Tensor,
-    mask: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    window: Window,
-) -> str | None:
+def refuse(inputs: Inputs) -> str | None:
     """Why the Triton kernels cannot take these tensors; None where they can.
 
     Parameters
     ----------
-    q, k, k2, v, v2 : torch.Tensor
+    inputs : Inputs
         As of :func:`forward`.
-    mask, bias : torch.Tensor, optional
-        Likewise.
-    window : tuple of (int or None, int or None)
-        Likewise.
 
     Returns
     -------
     str or None
         The first reason: device, dtype, a tangent, channels, or a triton that is old or not there.
     """
-    for tensor in (q, k, k2, v, v2, mask, bias):
-        if tensor is None:
-            continue
-        if tensor.device.type != "cuda" and not _interprets():
-            return f"a tensor is on {tensor.device}, expected cuda"
-        if tensor.dtype not in (torch.float32, torch.bfloat16):
-            return f"a tensor is {tensor.dtype}, expected float32 or bfloat16"
-        if reason := refuse_tangent(tensor):
+    q = inputs.q
+    device = q.device.type if _interprets() else "cuda"
+    for tensor in inputs.tensors():
+        if reason := refuse_kind(tensor, device, FLOAT32_OR_BFLOAT16):
             return reason
     if q.shape[-1] > _MAX_CHANNELS:
         return f"a head has {q.shape[-1]} channels, expected at most {_MAX_CHANNELS}"
     return _refuse_device(q.device) or _refuse_triton()
 
 
-def forward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    k2: torch.Tensor,
-    v: torch.Tensor,
-    v2: torch.Tensor,
-    mask: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    window: Window,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
     """Attend to pairs of keys: arXiv 2507.02754 in both directions, with mask, pair bias and window.
 
     Logits never leave the chip, and sums are float32. Products of float32 are six products of bfloat16 parts
@@ -120,16 +93,8 @@ def forward(
 
     Parameters
     ----------
-    q : torch.Tensor
-        ``[B, H, N, d]``, float32 or bfloat16, any strides.
-    k, k2, v, v2 : torch.Tensor
-        ``[B, H_kv, N, d]``, same dtype; ``H`` is a multiple of ``H_kv``.
-    mask : torch.Tensor, optional
-        ``[B, N]``, 0 for keys that do not count; they are not read.
-    bias : torch.Tensor, optional
-        ``[B, H, N, N]``, added to the logits of (i, j).
-    window : tuple of (int or None, int or None)
-        Largest ``|i - j|`` and ``|i - k|``.
+    inputs : Inputs
+        On a GPU, float32 or bfloat16.
 
     Returns
     -------
@@ -139,11 +104,12 @@ def forward(
         ``[B, H, N, 2]`` float32, for :func:`backward`: each query's largest logit, and its sum of
         ``exp(logit - largest)``; -inf and 1 where no pair is allowed.
     """
+    q, window = inputs.q, inputs.window
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     statistics = _new(1, *q.shape[:3], 2, like=q)[0]
     if not out.numel():
         return out, statistics
-    call = _Call(q, k, k2, v, v2, mask, bias, window)
+    call = _Call(*inputs)
     tiles = call.fit(_tiles("forward", q, window))
     blocks = math.ceil(call.rows / tiles.rows)
     parts = call.parts(blocks, tiles.warps)
@@ -182,14 +148,7 @@ def backward(
     grad_out: torch.Tensor,
     out: torch.Tensor,
     statistics: torch.Tensor,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    k2: torch.Tensor,
-    v: torch.Tensor,
-    v2: torch.Tensor,
-    mask: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    window: Window,
+    inputs: Inputs,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Gradients of :func:`forward`; the same bits at every run on one kind of GPU.
 
@@ -199,18 +158,15 @@ def backward(
         ``[B, H, N, d]``, of ``out``; any strides.
     out, statistics : torch.Tensor
         What :func:`forward` returned.
-    q, k, k2, v, v2 : torch.Tensor
+    inputs : Inputs
         What it was given.
-    mask, bias : torch.Tensor, optional
-        Likewise.
-    window : tuple of (int or None, int or None)
-        Likewise.
 
     Returns
     -------
     tuple of torch.Tensor
         Gradients of q, k, k2, v, v2 and the bias (None without one), with their shapes and dtypes.
     """
+    q, k, k2, v, v2, _, bias, window = inputs
     d_bias = None
     if bias is not None:
         # Programs write what lies in their windows only.
@@ -218,7 +174,7 @@ def backward(
         d_bias = new(bias.shape, dtype=bias.dtype, device=bias.device)
     if not q.numel():
         return *(torch.zeros_like(tensor) for tensor in (q, k, k2, v, v2)), d_bias
-    call = _Call(q, k, k2, v, v2, mask, bias, window)
+    call = _Call(*inputs)
     strides = (*call.strides, grad_out.stride())
     kernels = _kernels("backward")
 

@@ -12,7 +12,6 @@ from openfoldpp import _native
 from openfoldpp.errors import BackendError, InputError
 from openfoldpp.motifs import Compositor, CompositorSizes
 from openfoldpp.motifs.compositor import _compositor, relative_offsets
-from openfoldpp.ops import dispatch
 
 DEFAULT = CompositorSizes()
 SMALL = CompositorSizes(
@@ -33,20 +32,6 @@ NO_WINDOW = CompositorSizes(channels=33, blocks=3, hidden=20, max_offset=100, wi
 NO_BLOCKS = CompositorSizes(channels=8, blocks=0, rank=2, pair_channels=6, max_offset=1)
 EVERY = [DEFAULT, SMALL, BOTH_WINDOWS, NO_WINDOW, NO_BLOCKS]
 NAMES = ["default", "small", "both windows", "no window", "no blocks"]
-
-
-@pytest.fixture
-def environment(monkeypatch):
-    """Set variables of the environment for the rest of the test, as if the process had started with them."""
-
-    def set_variables(**variables):
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        dispatch.settings.cache_clear()
-
-    yield set_variables
-    monkeypatch.undo()
-    dispatch.settings.cache_clear()
 
 
 def draw_compositor(sizes, seed=0):

@@ -142,3 +142,8 @@ def test_a_missing_weight_is_named():
 def test_sizes_out_of_bounds_are_refused(name, value):
     with pytest.raises(InputError, match=f"{name} is {value}"):
         CompositorSizes(**{name: value})
+
+
+def test_a_path_is_not_a_blob():
+    with pytest.raises(InputError, match="blob is a str; expected the bytes"):
+        unpack("compositor.bin")

@@ -8,22 +8,8 @@ import pytest
 import torch
 
 from openfoldpp.errors import OpenFoldNotFoundError
-from openfoldpp.ops import AttentionWeights, PairBiasWeights, dispatch
+from openfoldpp.ops import AttentionWeights, PairBiasWeights
 from openfoldpp.upstream import activate
-
-
-@pytest.fixture
-def environment(monkeypatch):
-    """Set variables of the environment for the rest of the test, as if the process had started with them."""
-
-    def set_variables(**variables):
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        dispatch.settings.cache_clear()
-
-    yield set_variables
-    monkeypatch.undo()
-    dispatch.settings.cache_clear()
 
 
 def ulp(values):

@@ -13,6 +13,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from openfoldpp.ops import simplicial_triton
+from openfoldpp.ops.simplicial_inputs import Inputs
 
 CAPABILITY = int(sys.argv[1])
 
@@ -69,5 +70,6 @@ for dtype, channels, masked, window in (
         if masked
         else (None, None)
     )
-    out, statistics = simplicial_triton.forward(q, k, k2, v, v2, mask, bias, window)
-    simplicial_triton.backward(q, out, statistics, q, k, k2, v, v2, mask, bias, window)
+    inputs = Inputs(q, k, k2, v, v2, mask, bias, window)
+    out, statistics = simplicial_triton.forward(inputs)
+    simplicial_triton.backward(q, out, statistics, inputs)

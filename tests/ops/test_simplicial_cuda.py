@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from openfoldpp import _native
-from openfoldpp.ops import simplicial_attention, simplicial_cuda
+from openfoldpp.ops import dispatch, simplicial_attention, simplicial_cuda
+from openfoldpp.ops.simplicial_inputs import Inputs
 
 STREAM = 7
 
@@ -96,9 +97,10 @@ def test_every_argument_arrives(with_bias, bindings, draw):
 
     leaves = [x.clone().requires_grad_() for x in (q, k, k2, v, v2, *([bias] if with_bias else []))]
     expected = simplicial_attention(*leaves[:5], mask, leaves[5] if with_bias else None, window)
-    out, statistics = simplicial_cuda.forward(q, k, k2, v, v2, mask, bias, window)
+    inputs = Inputs(q, k, k2, v, v2, mask, bias, window)
+    out, statistics = simplicial_cuda.forward(inputs)
     assert torch.equal(out, expected)
-    found = simplicial_cuda.backward(grad_out, out, statistics, q, k, k2, v, v2, mask, bias, window)
+    found = simplicial_cuda.backward(grad_out, out, statistics, inputs)
     assert (found[5] is None) == (not with_bias)
     for ours, exact in zip(found, torch.autograd.grad(expected, leaves, grad_out), strict=False):
         assert torch.equal(ours, exact)
@@ -112,18 +114,21 @@ def test_every_argument_arrives(with_bias, bindings, draw):
 def test_a_gpu_with_little_shared_memory_has_no_wide_heads(
     capability, channels, taken, bindings, monkeypatch
 ):
-    monkeypatch.setattr(simplicial_cuda, "refuse_tangent", lambda _: None)
+    monkeypatch.setattr(dispatch, "refuse_tangent", lambda _: None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     shape, device = (1, 1, 4, channels), torch.device("cuda")
     tensors = [SimpleNamespace(device=device, dtype=torch.float32, shape=shape)] * 5
-    refusal = simplicial_cuda.refuse(*tensors, None, None, (None, None))
+    refusal = simplicial_cuda.refuse(Inputs(*tensors, None, None, (None, None)))
     assert refusal == (None if taken else "a head of 128 channels needs more shared memory than cuda has")
 
 
 def test_what_there_is_no_kernel_for_is_refused(bindings):
     tensors = [torch.zeros(1, 1, 4, 16)] * 5
-    assert simplicial_cuda.refuse(*tensors, None, None, (None, None)) == "a tensor is on cpu, expected cuda"
+    assert (
+        simplicial_cuda.refuse(Inputs(*tensors, None, None, (None, None)))
+        == "a tensor is on cpu, expected cuda"
+    )
     monkey = [SimpleNamespace(device=torch.device("cuda"), dtype=torch.float16)] * 5
     assert "float16, expected float32 or bfloat16" in simplicial_cuda.refuse(
-        *monkey, None, None, (None, None)
+        Inputs(*monkey, None, None, (None, None))
     )

@@ -12,6 +12,7 @@ import torch
 from torch.autograd import forward_ad
 
 from openfoldpp.ops import simplicial_triton
+from openfoldpp.ops.simplicial_inputs import Inputs
 
 HERE = Path(__file__).parent
 needs_triton = pytest.mark.skipif(
@@ -59,7 +60,7 @@ def test_compiled_for_a_gpu_that_is_not_here(capability, tmp_path):
 
 def refusal(change=lambda x: x, mask=None, channels=16):
     tensors = [change(torch.zeros(1, 1, 4, channels)) for _ in range(5)]
-    return simplicial_triton.refuse(*tensors, mask, None, (None, None))
+    return simplicial_triton.refuse(Inputs(*tensors, mask, None, (None, None)))
 
 
 def test_what_is_refused(monkeypatch):
