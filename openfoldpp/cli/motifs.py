@@ -250,7 +250,7 @@ def _dry_run(structures: list[Path], out: Path) -> None:
         counts = library.counts
         typer.echo(
             f"index loaded in {seconds:.2f} s: {out}, {_count(counts.shingles, 'shingle')} of "
-            f"{_count(counts.chains, 'chain')}, {_count(len(library.parts), 'part')}, "
+            f"{_count(counts.chains, 'chain')}, {_count(len(library.shards), 'part')}, "
             f"{_size(_bytes(library.manifests[0]))}; nothing was written"
         )
 

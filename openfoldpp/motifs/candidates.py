@@ -1,8 +1,8 @@
 """Candidates: for each window of a query the stretches of a library that may have its structure.
 
-Neighbouring windows have neighbouring candidates: if residues 10 to 19 of the query look like residues 60 to 69
-of a chain, 12 to 21 look like 62 to 71. So only every fourth window, an *anchor*, is searched. A *block* is
-the windows from one anchor to the next; its candidates are the diagonals that either anchor found.
+Neighbouring windows have neighbouring candidates: if residues 10 to 19 of the query look like residues 60 to
+69 of a chain, 12 to 21 look like 62 to 71. So only every fourth window, an *anchor*, is searched. A *block*
+is the windows from one anchor to the next; its candidates are the diagonals that either anchor found.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from openfoldpp.motifs.library import Library
+from openfoldpp.motifs.profile import Profile
 from openfoldpp.plm.cheap_head import K
 
 #: Windows from one anchor to the next.
@@ -48,6 +49,8 @@ class Blocks:
         greatest distance that it found.
     found : numpy.ndarray of shape (B, C, 2), bool
         Which anchor found the diagonal; neither where there is no such candidate.
+    profile : Profile
+        The backbone that is expected of the chain.
     """
 
     windows: int
@@ -56,6 +59,7 @@ class Blocks:
     shingles: np.ndarray
     distances: np.ndarray
     found: np.ndarray
+    profile: Profile
 
     def valid(self) -> np.ndarray:
         """Tell which candidates have all residues of a window.
@@ -81,8 +85,8 @@ class Strips:
 
     def __init__(self, library: Library):
         self._library = library
-        self._views: dict[int, np.ndarray] = {}
-        self._first = np.cumsum([0, *(part.counts.shingles for part in library.parts)])
+        self._views: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._first = np.cumsum([0, *(shard.counts.shingles for shard in library.shards)])
 
     def around(self, shingles: np.ndarray, before: int) -> np.ndarray:
         """Return the codes of residues around shingles.
@@ -101,21 +105,22 @@ class Strips:
         found = np.empty((len(shingles), STRIP), np.uint8)
         owners = np.searchsorted(self._first, shingles, "right") - 1
         for number in np.unique(owners):
-            part = self._library.parts[number]
             chosen = owners == number
-            local = shingles[chosen] - self._first[number]
-            # As many places of nothing precede each segment as STRIP has places.
-            places = part.starts[local].astype(np.int64) + (part.segment_of(local) + 1) * STRIP - before
-            found[chosen] = self._view(int(number))[places]
+            view, firsts = self._view(int(number))
+            places = self._library.shards[number].places(shingles[chosen] - self._first[number])
+            found[chosen] = view[places.starts + firsts[places.segments] - before]
         return found
 
-    def _view(self, number: int) -> np.ndarray:
+    def _view(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what of a shard begins at every place, and each segment's first place."""
         if number not in self._views:
-            part = self._library.parts[number]
+            shard = self._library.shards[number]
             gap = bytes(STRIP)
-            codes = (encode(part.segment(i).sequence).tobytes() for i in range(part.counts.segments))
+            codes = [encode(shard.segment(i).sequence).tobytes() for i in range(shard.counts.segments)]
             padded = np.frombuffer(gap + b"".join(code + gap for code in codes), np.uint8)
-            self._views[number] = np.lib.stride_tricks.sliding_window_view(padded, STRIP)
+            lengths = np.array([len(code) for code in codes], np.int64)
+            firsts = np.cumsum(lengths + STRIP) - lengths
+            self._views[number] = np.lib.stride_tricks.sliding_window_view(padded, STRIP), firsts
         return self._views[number]
 
 
@@ -129,6 +134,7 @@ def collect(
     strips: Strips,
     sequences: Sequence[str],
     vectors: Sequence[np.ndarray],
+    profiles: Sequence[Profile],
     count: int,
     excluded: Callable[[int, np.ndarray], np.ndarray] | None = None,
 ) -> list[Blocks]:
@@ -144,6 +150,8 @@ def collect(
         Chains of at least ten residues.
     vectors : sequence of numpy.ndarray of shape (windows, 64)
         Of each chain's windows.
+    profiles : sequence of Profile
+        Of each chain.
     count : int
         Shingles that each anchor finds.
     excluded : callable, optional
@@ -163,9 +171,9 @@ def collect(
     owner = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])
     distances, shingles = _nearest(library, wanted, owner, count, excluded)
     found, at = [], 0
-    for sequence, v, a in zip(sequences, vectors, anchors, strict=True):
+    for sequence, profile, v, a in zip(sequences, profiles, vectors, anchors, strict=True):
         rows = slice(at, at + len(a))
-        found.append(_blocks(strips, sequence, len(v), a, distances[rows], shingles[rows]))
+        found.append(_blocks(strips, sequence, profile, len(v), a, distances[rows], shingles[rows]))
         at += len(a)
     return found
 
@@ -203,6 +211,7 @@ def _nearest(
 def _blocks(
     strips: Strips,
     sequence: str,
+    profile: Profile,
     windows: int,
     anchors: np.ndarray,
     distances: np.ndarray,
@@ -234,7 +243,7 @@ def _blocks(
     codes = np.concatenate([codes[0], codes[1]], 1)
     _merge(both, codes, near, found)
     near[~found.any(-1)] = 0
-    return Blocks(windows, query, codes, both, near, found)
+    return Blocks(windows, query, codes, both, near, found, profile)
 
 
 def _merge(shingles: np.ndarray, codes: np.ndarray, distances: np.ndarray, found: np.ndarray) -> None:

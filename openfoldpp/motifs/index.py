@@ -6,6 +6,8 @@ FAISS ranks by squared Euclidean distance; what is returned here is the distance
 
 from __future__ import annotations
 
+import functools
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +23,9 @@ from openfoldpp.files import atomic_write
 M = 32
 #: Candidates looked at for a vector that enters the graph.
 EF_CONSTRUCTION = 128
-#: Candidates looked at in a search, at least; a search for more neighbours looks at as many.
-EF_SEARCH = 64
+#: Candidates looked at in a search, at least; a search for more neighbours looks at as many. So many find
+#: 99.8 % of the ten nearest of 200,000 shingles (benchmarks/motifs.py); 64 find 99.99 %, 1.6 times as slowly.
+EF_SEARCH = 32
 #: Fewer vectors are all compared: exact, and as fast up to about here (20,000: 0.4 ms a query, graph 0.2 ms;
 #: for 500 neighbours 0.9 and 1.3 ms).
 FLAT_BELOW = 20_000
@@ -45,6 +48,8 @@ def import_faiss() -> ModuleType:
     MissingDependencyError
         It is not installed.
     """
+    if (there := sys.modules.get("faiss")) is not None:
+        return there
     try:
         with warnings.catch_warnings():
             # SWIG's types have no __module__, of which Python 3.12 and later warn.
@@ -64,6 +69,8 @@ def make_index(
     """Index vectors; the same vectors give the same index, byte for byte.
 
     A graph is made by one thread: several would link the vectors in the order in which they happen to come.
+    It keeps vectors as float16, of which a search reads half as much and is faster. A library's float16
+    vectors lose nothing; distances to its int8 vectors are off by 0.0001 angstrom on average, 0.0006 at most.
 
     Parameters
     ----------
@@ -77,7 +84,7 @@ def make_index(
     Returns
     -------
     faiss.Index
-        ``IndexHNSWFlat`` or ``IndexFlatL2``.
+        ``IndexHNSWSQ`` of float16 (``IndexHNSWFlat`` where float16 overflows), or ``IndexFlatL2``.
 
     Raises
     ------
@@ -90,7 +97,7 @@ def make_index(
         index = faiss.IndexFlatL2(vectors.shape[1])
         index.add(vectors)
         return index
-    index = faiss.IndexHNSWFlat(vectors.shape[1], M)
+    index = _empty_graph(vectors)
     index.hnsw.efConstruction = EF_CONSTRUCTION
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
@@ -197,7 +204,11 @@ def to_gpu(index: Any) -> Any:
     faiss = import_faiss()
     if not hasattr(faiss, "index_cpu_to_all_gpus") or not faiss.get_num_gpus():
         return index
-    flat = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+    flat = index
+    if isinstance(index, faiss.IndexHNSW):
+        # GPUs have no index of float16 that compares all.
+        flat = faiss.IndexFlatL2(index.d)
+        flat.add(index.storage.reconstruct_n(0, index.ntotal))
     return faiss.index_cpu_to_all_gpus(flat)
 
 
@@ -222,20 +233,17 @@ def search(index: Any, queries: np.ndarray, k: int, ef: int = EF_SEARCH) -> tupl
     ids : numpy.ndarray of shape (Q, k), int64
         By distance, then by id; -1 where there are fewer hits.
     """
-    faiss = import_faiss()
     queries = np.ascontiguousarray(queries, np.float32)
-    squared = np.full((len(queries), k), np.inf, np.float32)
-    ids = np.full((len(queries), k), -1, np.int64)
-    if isinstance(index, faiss.IndexHNSW):
-        found = index.search(queries, k, params=faiss.SearchParametersHNSW(efSearch=ef))
-        squared[:], ids[:] = found
+    if isinstance(index, import_faiss().IndexHNSW):
+        squared, ids = index.search(queries, k, params=_parameters(ef))
     else:
+        squared, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         for i in range(0, len(queries), _FLAT_BATCH):
-            squared[i : i + _FLAT_BATCH], ids[i : i + _FLAT_BATCH] = index.search(
-                queries[i : i + _FLAT_BATCH], k
-            )
-    squared[ids < 0] = np.inf
-    return ordered(np.sqrt(squared), ids, k)
+            few = slice(i, i + _FLAT_BATCH)
+            index.search(queries[few], k, D=squared[few], I=ids[few])
+    if np.count_nonzero(ids[:, -1] < 0):
+        squared[ids < 0] = np.inf
+    return ordered(np.sqrt(squared, out=squared), ids, k)
 
 
 def ordered(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -255,8 +263,27 @@ def ordered(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray,
     distances, ids : numpy.ndarray of shape (Q, k)
         As given, sorted.
     """
+    if distances.shape[1] == k and not np.count_nonzero(distances[:, 1:] <= distances[:, :-1]):
+        return distances, ids
     order = np.lexsort((ids, distances), axis=1)[:, :k]
-    return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
+    rows = np.arange(len(order))[:, None]
+    return distances[rows, order], ids[rows, order]
+
+
+def _empty_graph(vectors: np.ndarray) -> Any:
+    faiss = import_faiss()
+    channels = vectors.shape[1]
+    if np.abs(vectors).max(initial=0) > np.finfo(np.float16).max:
+        return faiss.IndexHNSWFlat(channels, M)
+    index = faiss.IndexHNSWSQ(channels, faiss.ScalarQuantizer.QT_fp16, M)
+    # It has nothing to learn; FAISS asks for it all the same.
+    index.train(vectors[:1])
+    return index
+
+
+@functools.cache
+def _parameters(ef: int) -> Any:
+    return import_faiss().SearchParametersHNSW(efSearch=ef)
 
 
 def _checked(index: Any, path: Path, shape: tuple[int, int]) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,56 +21,46 @@ from openfoldpp.motifs.embedder import Embedding, installed_embedding
 from openfoldpp.motifs.library_files import Counts, Manifest, check_sizes, read_manifest
 from openfoldpp.motifs.part import Part
 from openfoldpp.motifs.segments import SegmentInfo
+from openfoldpp.motifs.shards import Places, Shard, nearest_of
 from openfoldpp.plm.cheap_head import CHANNELS, K
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where shingles lie.
-
-    Attributes
-    ----------
-    segments : numpy.ndarray of int64
-        The number of each shingle's segment.
-    starts : numpy.ndarray of int64
-        Each shingle's first residue, counted from its segment's.
-    lengths : numpy.ndarray of int64
-        Residues of its segment.
-    """
-
-    segments: np.ndarray
-    starts: np.ndarray
-    lengths: np.ndarray
-
-
 class Library:
-    """One or more libraries of motifs as one; made by :meth:`open`.
+    """One or more libraries of motifs as one; made by :meth:`open`, or of shards.
+
+    A library is itself a shard: it finds and fetches in the same way as its parts.
 
     Parameters
     ----------
+    shards : sequence of Shard
+        Of which it consists, at least one.
+    embedding : Embedding
+        What its vectors were made with.
     folders : sequence of pathlib.Path
-        Of the libraries.
+        Of the libraries on this disk.
     manifests : sequence of Manifest
         Of each.
-    parts : sequence of Part
-        Of all.
 
     Attributes
     ----------
     counts : Counts
         What is in it.
-    embedding : Embedding
-        What its vectors were made with.
     """
 
-    def __init__(self, folders: Sequence[Path], manifests: Sequence[Manifest], parts: Sequence[Part]):
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        embedding: Embedding,
+        folders: Sequence[Path] = (),
+        manifests: Sequence[Manifest] = (),
+    ):
+        self.shards = tuple(shards)
+        self.embedding = embedding
         self.folders = tuple(folders)
         self.manifests = tuple(manifests)
-        self.parts = tuple(parts)
-        self.counts = sum((manifest.counts for manifest in manifests), Counts())
-        self.embedding = manifests[0].embedding
-        self._first_shingle = np.cumsum([0, *(part.counts.shingles for part in parts)])
-        self._first_segment = np.cumsum([0, *(part.counts.segments for part in parts)])
+        self.counts = sum((shard.counts for shard in shards), Counts())
+        self._first_shingle = np.cumsum([0, *(shard.counts.shingles for shard in shards)])
+        self._first_segment = np.cumsum([0, *(shard.counts.segments for shard in shards)])
 
     @classmethod
     def open(
@@ -127,7 +116,7 @@ class Library:
                 Part(folder / entry.name, entry, manifest.options, gpu=gpu, note=note or (lambda text: None))
                 for entry in manifest.parts
             ]
-        return cls(folders, manifests, parts)
+        return cls(parts, expected, folders, manifests)
 
     def __len__(self) -> int:
         """Return the number of shingles."""
@@ -142,9 +131,10 @@ class Library:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files and the indices; arrays that were returned stay."""
-        for part in self.parts:
-            part.close()
+        """Let go of the files and the indices on this disk; arrays that were returned stay."""
+        for shard in self.shards:
+            if isinstance(shard, Part):
+                shard.close()
 
     def load_index(self) -> None:
         """Read the indices now, which the first search would do; make those that are missing.
@@ -156,8 +146,9 @@ class Library:
         MissingDependencyError
             FAISS is not installed.
         """
-        for part in self.parts:
-            _ = part.index
+        for shard in self.shards:
+            if isinstance(shard, Part):
+                _ = shard.index
 
     def nearest(
         self, vectors: np.ndarray, k: int, *, ef: int = indexing.EF_SEARCH
@@ -191,15 +182,7 @@ class Library:
                 f"nearest shingles: k = {k} and an array of shape {list(vectors.shape)}, expected k of 1 or "
                 f"more and [Q, {CHANNELS}]"
             )
-        distances, shingles = (
-            [np.full((len(vectors), k), np.inf, np.float32)],
-            [np.full((len(vectors), k), -1)],
-        )
-        for part, first in zip(self.parts, self._first_shingle, strict=False):
-            found, ids = indexing.search(part.index, vectors, k, ef)
-            distances.append(found)
-            shingles.append(np.where(ids < 0, -1, ids + first))
-        return indexing.ordered(np.concatenate(distances, 1), np.concatenate(shingles, 1), k)
+        return nearest_of(self.shards, self._first_shingle, vectors, k, ef)
 
     def search(self, sequence: str, **options: Any) -> Any:
         """Find motifs for a sequence; see :meth:`openfoldpp.motifs.retriever.Retriever.search`.
@@ -222,7 +205,7 @@ class Library:
     def segment(self, number: int) -> SegmentInfo:
         """Return name, numbering and sequence of a segment by its `number`."""
         part, local = self._part_of(number, self._first_segment, "segment")
-        return self.parts[part].segment(local)
+        return self.shards[part].segment(local)
 
     def places(self, shingles: np.ndarray) -> Places:
         """Say where shingles lie.
@@ -240,11 +223,10 @@ class Library:
         shingles = np.asarray(shingles, np.int64)
         places = Places(*(np.empty(shingles.shape, np.int64) for _ in range(3)))
         for number, chosen, local in self._by_part(shingles):
-            part = self.parts[number]
-            segments = part.segment_of(local)
-            places.segments[chosen] = segments + self._first_segment[number]
-            places.starts[chosen] = part.starts[local] - part.first_residues[segments]
-            places.lengths[chosen] = part.lengths[segments]
+            found = self.shards[number].places(local)
+            places.segments[chosen] = found.segments + self._first_segment[number]
+            places.starts[chosen] = found.starts
+            places.lengths[chosen] = found.lengths
         return places
 
     def vectors(self, shingles: np.ndarray) -> np.ndarray:
@@ -262,7 +244,7 @@ class Library:
         shingles = np.asarray(shingles, np.int64)
         found = np.empty((*shingles.shape, CHANNELS), np.float32)
         for number, chosen, local in self._by_part(shingles):
-            found[chosen] = self.parts[number].vectors(local)
+            found[chosen] = self.shards[number].vectors(local)
         return found
 
     def letters(self, shingles: np.ndarray, before: int = 0, after: int = 0) -> np.ndarray:
@@ -283,7 +265,7 @@ class Library:
         shingles = np.asarray(shingles, np.int64)
         found = np.empty((*shingles.shape, before + K + after), np.uint8)
         for number, chosen, local in self._by_part(shingles):
-            found[chosen] = self.parts[number].letters(local, before, after)
+            found[chosen] = self.shards[number].letters(local, before, after)
         return found
 
     def coordinates(self, segment: int, start: int = 0, length: int | None = None) -> np.ndarray:
@@ -301,7 +283,7 @@ class Library:
         Returns
         -------
         numpy.ndarray of shape (length, 4, 3), float32
-            N, CA, C and O, angstrom, in the segment's own frame.
+            N, CA, C and O, angstrom, in the structure's own frame: that of all of its segments.
 
         Raises
         ------
@@ -309,7 +291,7 @@ class Library:
             The segment has no such residues.
         """
         part, local = self._part_of(segment, self._first_segment, "segment")
-        return self.parts[part].coordinates(local, start, length)
+        return self.shards[part].coordinates(local, start, length)
 
     def shingle_coordinates(self, shingles: np.ndarray) -> np.ndarray:
         """Return the backbones of shingles.
@@ -322,12 +304,12 @@ class Library:
         Returns
         -------
         numpy.ndarray of shape (..., 10, 4, 3), float32
-            N, CA, C and O, angstrom, each in its segment's own frame.
+            N, CA, C and O, angstrom, each in its structure's own frame.
         """
         shingles = np.asarray(shingles, np.int64)
         found = np.empty((*shingles.shape, K, 4, 3), np.float32)
         for number, chosen, local in self._by_part(shingles):
-            found[chosen] = self.parts[number].shingle_coordinates(local)
+            found[chosen] = self.shards[number].shingle_coordinates(local)
         return found
 
     def _part_of(self, number: int, firsts: np.ndarray, what: str) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 A library is a folder with ``manifest.json`` and parts. A part, once written, is never changed::
 
     manifest.json               what the library is, and bytes and SHA-256 of every file
-    part-00000/segments.json    name, numbering and sequence of each segment, in order
+    part-00000/segments.json    name, numbering, sequence, step and centre of each segment, in order
     part-00000/sources.json     the files that the part was made of, with their SHA-256
     part-00000/coordinates.npy  int16 [residues, 4, 3]: N, CA, C, O; steps of the segment from its centre
     part-00000/starts.npy       int32 [shingles]: the first residue of each
@@ -11,7 +11,8 @@ A library is a folder with ``manifest.json`` and parts. A part, once written, is
     part-00000/scales.npy       float32 [64], with int8: what a step of each channel is worth
     part-00000/index.faiss      of the vectors; not in a library made without it
 
-A *segment* is a stretch of one chain without a break, a *shingle* is ten residues of a segment.
+A *segment* is a stretch of one chain without a break, a *shingle* is ten residues of a segment. All segments of
+a structure are in its frame: what is in ``coordinates.npy``, times the step, is counted from the centre.
 """
 
 from __future__ import annotations

@@ -16,11 +16,12 @@ from openfoldpp.motifs.graph_cache import cached_graph
 from openfoldpp.motifs.library_files import CURE, INDEX, Options, PartEntry
 from openfoldpp.motifs.part_files import unpack_vectors
 from openfoldpp.motifs.segments import BACKBONE, SegmentInfo
+from openfoldpp.motifs.shards import Places
 from openfoldpp.plm.cheap_head import CHANNELS, K
 
 
 class Part:
-    """A part of a library, as :class:`openfoldpp.motifs.library.Library` uses it; numbers are the part's own.
+    """A part of a library: the shard that is on this disk; numbers are the part's own.
 
     Parameters
     ----------
@@ -81,6 +82,28 @@ class Part:
         for name in _LAZY:
             self.__dict__.pop(name, None)
 
+    def nearest(self, vectors: np.ndarray, k: int, *, ef: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find the nearest shingles, see :func:`openfoldpp.motifs.index.search`.
+
+        Parameters
+        ----------
+        vectors : numpy.ndarray of shape (Q, 64), float32
+            Each is searched by itself.
+        k, ef : int
+            Hits of each, and candidates that a graph looks at.
+
+        Returns
+        -------
+        distances, shingles : numpy.ndarray of shape (Q, k)
+        """
+        return indexing.search(self.index, vectors, k, ef)
+
+    def places(self, shingles: np.ndarray) -> Places:
+        """Say where `shingles` lie."""
+        segments = self.segment_of(shingles)
+        starts = self.starts[shingles].astype(np.int64) - self.first_residues[segments]
+        return Places(segments, starts, self.lengths[segments])
+
     def segment(self, number: int) -> SegmentInfo:
         """Return what is known of segment `number`."""
         return SegmentInfo(*(self._segments[name][number] for name in ("names", "numberings", "sequences")))
@@ -93,7 +116,7 @@ class Part:
         """Return vectors of `shingles`, float32 ``[..., 64]``; by default of all."""
         return unpack_vectors(self._vectors[shingles], self._scales)
 
-    def letters(self, shingles: np.ndarray, before: int, after: int) -> np.ndarray:
+    def letters(self, shingles: np.ndarray, before: int = 0, after: int = 0) -> np.ndarray:
         """Return the residues of `shingles`, and some `before` and `after`; 0 beyond the segment's ends."""
         segments = self.segment_of(shingles)
         first = self.first_residues[segments][..., None]
@@ -101,7 +124,7 @@ class Part:
         inside = (places >= first) & (places < first + self.lengths[segments][..., None])
         return np.where(inside, self._letters[np.where(inside, places, 0)], 0).astype(np.uint8)
 
-    def coordinates(self, segment: int, start: int, length: int | None) -> np.ndarray:
+    def coordinates(self, segment: int, start: int = 0, length: int | None = None) -> np.ndarray:
         """Return the backbone of a stretch, see :meth:`openfoldpp.motifs.library.Library.coordinates`.
 
         Parameters
@@ -128,19 +151,21 @@ class Part:
                 f"({total} residues, counted from 0): it has no such stretch"
             )
         first = int(self.first_residues[segment]) + start
-        return self._coordinates[first : first + length] * self._steps[segment]
+        return self._coordinates[first : first + length] * self._steps[segment] + self._centres[segment]
 
     def shingle_coordinates(self, shingles: np.ndarray) -> np.ndarray:
         """Return the backbones of `shingles`, float32 ``[..., 10, 4, 3]``."""
         residues = self.starts[shingles][..., None] + np.arange(K)
-        return self._coordinates[residues] * self._steps[self.segment_of(shingles)][..., None, None, None]
+        segments = self.segment_of(shingles)
+        steps, centres = self._steps[segments], self._centres[segments]
+        return self._coordinates[residues] * steps[..., None, None, None] + centres[..., None, None, :]
 
     @functools.cached_property
     def _segments(self) -> dict[str, list[Any]]:
         path = self.folder / "segments.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            columns = {name: found[name] for name in ("names", "numberings", "sequences", "steps")}
+            columns = {name: found[name] for name in _COLUMNS}
             sizes = {len(column) for column in columns.values()}
             residues = sum(map(len, columns["sequences"]))
         except (ValueError, LookupError, TypeError) as error:
@@ -159,6 +184,10 @@ class Part:
     @functools.cached_property
     def _steps(self) -> np.ndarray:
         return np.array(self._segments["steps"], np.float32)
+
+    @functools.cached_property
+    def _centres(self) -> np.ndarray:
+        return np.array(self._segments["centres"], np.float32)
 
     @functools.cached_property
     def _coordinates(self) -> np.ndarray:
@@ -188,4 +217,5 @@ class Part:
         return array
 
 
+_COLUMNS = ("names", "numberings", "sequences", "steps", "centres")
 _LAZY = tuple(name for name, value in vars(Part).items() if isinstance(value, functools.cached_property))

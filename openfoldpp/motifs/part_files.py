@@ -92,13 +92,14 @@ def write_part(
                 "names": [segment.info.name for segment in segments],
                 "numberings": [segment.info.numbering for segment in segments],
                 "sequences": [segment.info.sequence for segment in segments],
-                "steps": [step for _, step in packed],
+                "steps": [step for _, step, _ in packed],
+                "centres": [centre for _, _, centre in packed],
             }
         ),
     )
     write_text(temporary / "sources.json", _json(sources))
     arrays = {
-        "coordinates": np.concatenate([steps for steps, _ in packed]),
+        "coordinates": np.concatenate([steps for steps, _, _ in packed]),
         "starts": starts_of(lengths),
     } | pack_vectors(vectors, options.vectors)
     for name, array in arrays.items():
@@ -216,7 +217,7 @@ def write_library(
     building.rename(library)
 
 
-def _pack(segment: Segment) -> tuple[np.ndarray, float]:
+def _pack(segment: Segment) -> tuple[np.ndarray, float, list[float]]:
     coordinates = np.asarray(segment.coordinates, np.float64)
     shape = (len(segment.info.sequence), len(BACKBONE), 3)
     if coordinates.shape != shape or not np.isfinite(coordinates).all():
@@ -225,9 +226,10 @@ def _pack(segment: Segment) -> tuple[np.ndarray, float]:
             f"{list(shape)} for its sequence, all finite"
         )
     # The middle of the box, so that what int16 can hold is used on both sides.
-    centred = coordinates - (coordinates.max((0, 1)) + coordinates.min((0, 1))) / 2
+    centre = [round(float(x), 2) for x in (coordinates.max((0, 1)) + coordinates.min((0, 1))) / 2]
+    centred = coordinates - centre
     step = max(STEP, float(np.abs(centred).max()) / np.iinfo(np.int16).max)
-    return np.rint(centred / step).astype(np.int16), step
+    return np.rint(centred / step).astype(np.int16), step, centre
 
 
 def _json(value: Any) -> str:

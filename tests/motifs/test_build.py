@@ -119,7 +119,7 @@ def test_adding_is_adding_what_is_new(structures, tmp_path, chains):
     assert all(after[name] == data for name, data in first.items() if name != "manifest.json")
     library = Library.open(lib)
     assert [library.segment(i).name for i in (4, 5)] == ["s000_A", "s001_A"]
-    assert len(library.parts) == 2
+    assert len(library.shards) == 2
     # Nothing new changes nothing.
     assert build_library([more], lib, add=True).added.files == 0
     assert contents(lib) == after

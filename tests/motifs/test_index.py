@@ -30,10 +30,29 @@ def exact(vectors, queries, k):
 
 def test_the_size_decides_the_kind(graph, flat):
     faiss = indexing.import_faiss()
-    assert isinstance(graph, faiss.IndexHNSWFlat)
+    assert isinstance(graph, faiss.IndexHNSWSQ)
     assert graph.hnsw.nb_neighbors(1) == 32
     assert graph.hnsw.efConstruction == 128
     assert isinstance(flat, faiss.IndexFlatL2)
+
+
+def test_a_graph_keeps_float16_and_finds_the_same(vectors):
+    faiss = indexing.import_faiss()
+    half = vectors.astype(np.float16).astype(np.float32)
+    graph = indexing.make_index(half, flat_below=100)
+    assert isinstance(graph, faiss.IndexHNSWSQ)
+    assert graph.storage.sa_code_size() == 2 * 64
+    np.testing.assert_array_equal(graph.storage.reconstruct_n(0, 3000), half)
+    whole = faiss.IndexHNSWFlat(64, 32)
+    whole.hnsw.efConstruction = 128
+    whole.add(half)
+    queries = vectors[:200] + np.float32(0.1)
+    distances, ids = indexing.search(graph, queries, 10, ef=64)
+    expected, order = indexing.search(whole, queries, 10, ef=64)
+    np.testing.assert_allclose(distances, expected, rtol=1e-5)
+    assert (ids == order).mean() > 0.98
+    # Beyond what float16 can hold nothing is cut.
+    assert isinstance(indexing.make_index(vectors * 1e5, flat_below=100), faiss.IndexHNSWFlat)
 
 
 def test_comparing_all_is_exact_and_in_angstrom(vectors, flat):
@@ -76,6 +95,16 @@ def test_equal_distances_are_ordered_by_id(vectors):
         distances, ids = indexing.search(indexing.make_index(repeated, below), repeated[:7], 20)
         order = np.lexsort((ids, distances), axis=1)
         np.testing.assert_array_equal(order, np.broadcast_to(np.arange(20), (7, 20)))
+
+
+def test_sorted_hits_stay_and_equal_ones_are_sorted():
+    distances, ids = np.array([[1.0, 2, 3], [0, 4, 5]], np.float32), np.array([[5, 4, 3], [9, 8, 7]])
+    kept = indexing.ordered(distances, ids, 3)
+    assert kept[0] is distances
+    assert kept[1] is ids
+    distances[1, 1] = 5
+    np.testing.assert_array_equal(indexing.ordered(distances, ids, 3)[1], [[5, 4, 3], [9, 7, 8]])
+    np.testing.assert_array_equal(indexing.ordered(distances, ids, 2)[1], [[5, 4], [9, 7]])
 
 
 def test_fewer_vectors_than_hits(vectors):
@@ -128,15 +157,17 @@ def test_an_index_is_written_and_read(vectors, graph, tmp_path):
         indexing.from_bytes(data[:-1000], path, (3000, 64))
 
 
-def test_gpus_get_the_vectors_of_a_graph(monkeypatch, graph, flat):
+def test_gpus_get_the_vectors_of_a_graph(monkeypatch, vectors, graph, flat):
     faiss = indexing.import_faiss()
     assert indexing.to_gpu(graph) is graph
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
     monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", lambda index: index, raising=False)
-    for index in (graph, flat):
+    whole = indexing.make_index(vectors * 1e5, flat_below=100)
+    for index, scale in ((graph, 1), (flat, 1), (whole, 1e5)):
         moved = indexing.to_gpu(index)
         assert isinstance(moved, faiss.IndexFlat)
         assert moved.ntotal == 3000
+        np.testing.assert_allclose(moved.reconstruct(7), vectors[7] * scale, rtol=1e-3)
 
 
 def test_without_faiss_the_command_is_named(monkeypatch):
