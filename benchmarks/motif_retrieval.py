@@ -1,11 +1,11 @@
 """Measure the retrieval of motifs: how often the best hit of a window has the query's backbone.
 
-    python benchmarks/motif_retrieval.py --library LIB --fv FV --general GENERAL --out docs/reports/motif_retrieval.md
+    python benchmarks/motif_retrieval.py --fv FV --general GENERAL --out docs/reports/motif_retrieval.md
 
-LIB is the default library, FV a folder of crystal structures of Fvs with ``chains.json``, GENERAL one of structures
-of single chains: every fifth is searched for in a library of the others. Chains of the library that share 90 % of
-their residues with a query are left out. A hit is right if N, CA and C of its ten residues are within 1.5 angstrom
-of the query's after superposition.
+FV is a folder of crystal structures of Fvs with ``chains.json``, which are searched for in the default
+library; GENERAL one of structures of single chains: every fifth is searched for in a library of the others.
+Chains of the library that share 90 % of their residues with a query are left out. A hit is right if N, CA and
+C of its ten residues are within 1.5 angstrom of the query's after superposition.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from openfoldpp.geometry.superposition import fragment_rmsd
+from openfoldpp.motifs import default_library
 from openfoldpp.motifs.build import build_library
+from openfoldpp.motifs.candidates import CODES
 from openfoldpp.motifs.exclusion import Exclusion
 from openfoldpp.motifs.library import Library
 from openfoldpp.motifs.retriever import Retriever
-from openfoldpp.motifs.candidates import CODES
 from openfoldpp.motifs.scoring import NEAR, table
 from openfoldpp.motifs.structures import read_structure
 from openfoldpp.plm.cheap_head import K
@@ -37,16 +38,17 @@ _DRAWS = 20
 
 
 def main() -> None:
+    """Measure, print, and write the report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--library", type=Path, required=True)
+    parser.add_argument("--library", type=Path, help="another one that `openfoldpp train motif-library` made")
     parser.add_argument("--fv", type=Path, required=True)
     parser.add_argument("--general", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found = {"crystals": crystals(arguments.library, arguments.fv)}
+    found = {"crystals": crystals(arguments.library or default_library.path(), arguments.fv)}
     if arguments.general:
         found["general"] = general(arguments.general)
     text = report(found)
@@ -167,7 +169,7 @@ def _nearest(library: Library, vectors: np.ndarray, excluded: Exclusion, chain: 
 
 
 def _by_substitution(library: Library, sequences: Sequence[str], excluded: Exclusion) -> list[np.ndarray]:
-    """Return the shingle with the highest BLOSUM62 score for each window of each chain; of equal ones the first."""
+    """Return the shingle with the highest BLOSUM62 score for each window; of equal ones the first."""
     exchange = table()[:, 0].reshape(CODES, CODES)
     ids = np.arange(len(library))
     codes = library.letters(ids) - np.uint8(ord("A") - 1)
@@ -201,7 +203,7 @@ def _random(
 
 
 def _library_regions(library: Library) -> np.ndarray:
-    """Return the region of each shingle of the default library, whose Fvs are generated again to know them."""
+    """Return the region of each shingle of the default library; its Fvs are generated again to know them."""
     from openfoldpp.training.motif_library import Settings
 
     settings = Settings()
@@ -234,14 +236,14 @@ def report(found: dict) -> str:
     lines = [
         "# Retrieval of motifs",
         "",
-        "Made by `benchmarks/motif_retrieval.py`. A hit is right if N, CA and C of its ten residues are within",
-        "1.5 angstrom of the query's after superposition. Library chains that share 90 % of their residues with a",
-        "query, or more, are left out.",
+        "Made by `benchmarks/motif_retrieval.py`. A hit is right if N, CA and C of its ten residues are",
+        "within 1.5 angstrom of the query's after superposition. Library chains that share 90 % of their",
+        "residues with a query, or more, are left out.",
         "",
         f"## {one['fvs']} crystal structures of Fvs, the default library",
         "",
-        f"The library has {one['library']['shingles']:,} shingles of {one['library']['chains']:,} chains, FlashABB's "
-        "models of generated Fvs. A window belongs to",
+        f"The library has {one['library']['shingles']:,} shingles of {one['library']['chains']:,} chains, "
+        "FlashABB's models of generated Fvs. A window belongs to",
         "the region of its middle residue. Windows whose best hit is right, by what ranks the library:",
         "",
         "| ranked by | " + " | ".join(f"{name} ({one['windows'][name]:,})" for name in REGIONS) + " |",
@@ -278,8 +280,8 @@ def report(found: dict) -> str:
             lines.append(f"| {name} | {row['within_1.5']:.1%} | {row['median_rmsd']:.2f} |")
         lines += [
             "",
-            f"Mean score of the best hits: {other['reliability']['top_score']:.1%}; expected calibration error "
-            f"{other['reliability']['ece_top']:.3f}.",
+            f"Mean score of the best hits: {other['reliability']['top_score']:.1%}; expected calibration "
+            f"error {other['reliability']['ece_top']:.3f}.",
         ]
     return "\n".join([*lines, ""])
 

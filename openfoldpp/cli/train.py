@@ -212,6 +212,43 @@ def motif_library(
     typer.echo(f"{path}: {sum(file.stat().st_size for file in path.rglob('*')) / 1e6:.1f} MB")
 
 
+@app.command("motif-profile")
+def motif_profile(
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the modelled antibodies, log, checkpoint and the network. Where there is a "
+            "checkpoint, the run goes on.",
+            show_default=False,
+        ),
+    ],
+    fvs: Annotated[
+        int, typer.Option(min=8, help="Generated antibody Fvs to learn from, but for the last 100.")
+    ] = 4000,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = 4000,
+    learning_rate: Annotated[float, typer.Option(help="The highest, after the warm-up.")] = 2e-3,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 10,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+) -> None:
+    """Train what the score of motifs asks beside the index: the backbone that a sequence leads one to expect.
+
+    Needs the packages olga and flash-abb. The result is DIR/motif_profile.safetensors.
+    """
+    from openfoldpp.errors import OpenFoldPPError
+    from openfoldpp.files import explain_os_error
+    from openfoldpp.training.motif_profile import Settings, train
+
+    settings = Settings(fvs=fvs, steps=steps, learning_rate=learning_rate, seed=seed)
+    try:
+        path = train(settings, out, checkpoint_every=checkpoint_every, say=typer.echo)
+    except (OpenFoldPPError, OSError) as error:
+        said = explain_os_error(error) if isinstance(error, OSError) else error
+        typer.echo(f"openfoldpp train motif-profile: {said}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
+
+
 @app.command("motif-score")
 def motif_score(
     library: Annotated[
@@ -249,5 +286,80 @@ def motif_score(
     except (OpenFoldPPError, OSError) as error:
         said = explain_os_error(error) if isinstance(error, OSError) else error
         typer.echo(f"openfoldpp train motif-score: {said}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+@app.command("compositor")
+def compositor(
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the modelled antibodies, samples, checkpoints and weights. A run that was stopped "
+            "goes on.",
+            show_default=False,
+        ),
+    ],
+    library: Annotated[
+        Path | None,
+        typer.Option(metavar="LIB", help="Library that is searched; by default that of openfoldpp."),
+    ] = None,
+    fvs: Annotated[
+        int,
+        typer.Option(min=8, help="Generated antibody Fvs that are composed; the last are measured on."),
+    ] = 600,
+    epochs: Annotated[int, typer.Option(min=1, help="Times that all of them are learned from.")] = 8,
+    rounded_epochs: Annotated[
+        int, typer.Option(min=0, help="Further epochs, with weights and inputs in 8 bits.")
+    ] = 2,
+    batch: Annotated[int, typer.Option(min=1, help="Fvs in each update.")] = 4,
+    learning_rate: Annotated[float, typer.Option(help="The highest, after the warm-up.")] = 5e-3,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 20,
+    smoke_test: Annotated[
+        bool,
+        typer.Option(
+            "--smoke-test",
+            help="Overfit ten Fvs with a small library made for it, and fail unless the TM-score is above 0.9.",
+        ),
+    ] = False,
+) -> None:
+    """Train the network that puts motifs together to a coarse model.
+
+    Needs the packages olga, flash-abb and pytorch-lightning. The result is DIR/compositor.safetensors, in 8 bits,
+    and DIR/compositor.json, with the calibration of the confidence on Fvs that were not learned from.
+    """
+    from openfoldpp.errors import OpenFoldPPError
+    from openfoldpp.files import explain_os_error
+    from openfoldpp.motifs import default_library
+    from openfoldpp.motifs.library import Library
+    from openfoldpp.training import compositor as recipe
+
+    settings = recipe.Settings(
+        fvs=fvs,
+        epochs=epochs,
+        rounded_epochs=rounded_epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    words = (
+        f"--library {library or 'the default'} --fvs {fvs} --epochs {epochs} --rounded-epochs {rounded_epochs} "
+        f"--batch {batch} --learning-rate {learning_rate} --seed {seed}"
+    )
+    try:
+        if smoke_test:
+            reached = recipe.smoke_test(out, say=typer.echo)
+            typer.echo(f"TM-score {reached:.4f}, expected above {recipe.SMOKE_TM}")
+            if reached <= recipe.SMOKE_TM:
+                raise typer.Exit(1)
+            return
+        with Library.open(library or default_library.path(), note=typer.echo) as opened:
+            path, _ = recipe.train(
+                settings, opened, out, made_by=f"openfoldpp train compositor {words}", say=typer.echo
+            )
+    except (OpenFoldPPError, OSError) as error:
+        said = explain_os_error(error) if isinstance(error, OSError) else error
+        typer.echo(f"openfoldpp train compositor: {said}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{path}: {path.stat().st_size / 1e3:.0f} kB")

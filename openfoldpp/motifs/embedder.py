@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
+from torch import Tensor
 
 from openfoldpp.errors import InputError
 from openfoldpp.plm import LongSequenceWarning, cheap_head, plm_lite
@@ -78,6 +79,27 @@ class ShingleEmbedder:
         found = dict(self.embed_each(sequences))
         return [found[number] for number in range(len(sequences))]
 
+    def embed_both(self, sequences: Sequence[str]) -> list[tuple[Tensor, np.ndarray]]:
+        """Embed the residues of sequences and their shingles.
+
+        Parameters
+        ----------
+        sequences : sequence of str
+            See :meth:`embed`.
+
+        Returns
+        -------
+        list of (torch.Tensor, numpy.ndarray)
+            The language model's embeddings, ``[N_res, C_plm]``, and the vectors of :meth:`embed`.
+
+        Raises
+        ------
+        InputError
+            See :meth:`embed`.
+        """
+        found = {number: (residues, vectors) for number, residues, vectors in self._each(sequences)}
+        return [found[number] for number in range(len(sequences))]
+
     def embed_each(self, sequences: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
         """Embed the shingles of sequences as :meth:`embed` does, the longest first.
 
@@ -96,6 +118,10 @@ class ShingleEmbedder:
         InputError
             See :meth:`embed`.
         """
+        for number, _, vectors in self._each(sequences):
+            yield number, vectors
+
+    def _each(self, sequences: Sequence[str]) -> Iterator[tuple[int, Tensor, np.ndarray]]:
         for sequence in sequences:
             if len(sequence) < K:
                 raise InputError(
@@ -106,7 +132,7 @@ class ShingleEmbedder:
             # Windows of a long chain are blended residue by residue: a shingle of ten does not notice.
             warnings.simplefilter("ignore", LongSequenceWarning)
             for number, embedding in self.lite.embed_each(sequences):
-                yield number, self.head.shingles(self.lite.project(embedding)).numpy()
+                yield number, embedding, self.head.shingles(self.lite.project(embedding)).numpy()
 
 
 @functools.cache

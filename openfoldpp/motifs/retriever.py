@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from openfoldpp.errors import InputError
-from openfoldpp.motifs import scoring
+from openfoldpp.motifs import profile, scoring
 from openfoldpp.motifs.candidates import STRIDE, Blocks, Strips, collect
 from openfoldpp.motifs.chaining import chain
 from openfoldpp.motifs.embedder import ShingleEmbedder, shingle_embedder
@@ -20,8 +20,6 @@ from openfoldpp.plm.cheap_head import K
 
 #: Shingles that each anchor finds. Twice as many take twice the time and found nothing better.
 CANDIDATES = 128
-#: Hits of each window that motifs are made of.
-KEPT = 5
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Retriever:
     InputError
         An option is out of range.
     WeightsError
-        Weights that come with openfoldpp are missing or damaged.
+        Weights that come with openfoldpp are missing, damaged, or were made for another language model.
     """
 
     def __init__(
@@ -96,6 +94,7 @@ class Retriever:
         self.candidates = candidates
         self.embedder = embedder or shingle_embedder()
         self.score = score or scoring.load()
+        self.profile = profile.load(self.embedder.lite.fingerprint)
         self._strips = Strips(library)
 
     def search(
@@ -116,8 +115,8 @@ class Retriever:
         Returns
         -------
         list of list of MotifHit
-            For each query; those first that stand for the most windows of ten residues, each counted with its
-            probability.
+            For each query, in the order of :func:`openfoldpp.motifs.chaining.chain`: the first ones together
+            cover the query, alternatives follow.
 
         Raises
         ------
@@ -128,7 +127,7 @@ class Retriever:
         """
         return [
             chain(self.library, windows, min_score=min_score, top=top)
-            for windows in self.windows(sequences, keep=KEPT)
+            for windows in self.windows(sequences)
         ]
 
     def windows(self, sequences: Sequence[str], *, keep: int = scoring.FINALISTS) -> list[WindowHits]:
@@ -175,11 +174,12 @@ class Retriever:
         """
         if not chains:
             return []
-        vectors = self.embedder.embed(chains)
+        residues, vectors = zip(*self.embedder.embed_both(chains), strict=True)
+        profiles = [self.profile.profile(one) for one in residues]
         excluded = None
         if self.max_identity is not None:
             excluded = Exclusion(self.library, chains, self.max_identity)
-        return collect(self.library, self._strips, chains, vectors, self.candidates, excluded)
+        return collect(self.library, self._strips, chains, vectors, profiles, self.candidates, excluded)
 
     def finalists(self, blocks: Blocks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Choose the finalists of a chain's windows by the first step of the score.
@@ -211,24 +211,38 @@ class Retriever:
         odds, shingles, between = (np.take_along_axis(a, order, 1) for a in (odds, shingles, between))
         return odds, np.where(odds > scoring.NONE / 2, shingles, -1), between
 
-    def features(self, odds: np.ndarray, shingles: np.ndarray, distances: np.ndarray) -> np.ndarray:
-        """Return what the second step of the score sees, see :func:`openfoldpp.motifs.scoring.finalist_features`.
+    def features(
+        self,
+        blocks: Blocks,
+        windows: np.ndarray,
+        odds: np.ndarray,
+        shingles: np.ndarray,
+        distances: np.ndarray,
+    ) -> np.ndarray:
+        """Return what the second step sees, see :func:`openfoldpp.motifs.scoring.finalist_features`.
 
         Parameters
         ----------
+        blocks : Blocks
+            Of the chain.
+        windows : numpy.ndarray of shape (W,), int64
+            Their first residues.
         odds, shingles, distances : numpy.ndarray of shape (W, M)
-            Of :meth:`finalists`.
+            Of :meth:`finalists`, the rows of these windows.
 
         Returns
         -------
         numpy.ndarray of shape (W, M, FEATURES), float32
         """
         coords = self.library.shingle_coordinates(np.maximum(shingles, 0))[..., :3, :]
-        return scoring.finalist_features(odds, distances, coords.reshape(*shingles.shape, 3 * K, 3))
+        agreements = profile.agreement(blocks.profile, windows, coords[..., 1, :])
+        fragments = coords.reshape(*shingles.shape, 3 * K, 3)
+        return scoring.finalist_features(odds, distances, fragments, agreements)
 
     def _scored(self, sequence: str, blocks: Blocks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         odds, shingles, distances = self.finalists(blocks)
-        scores = self.score.second(self.features(odds, shingles, distances))
+        windows = np.arange(blocks.windows)
+        scores = self.score.second(self.features(blocks, windows, odds, shingles, distances))
         none = shingles < 0
         scores, distances = np.where(none, 0, scores), np.where(none, np.inf, distances)
         order = np.lexsort((shingles, -scores), axis=1)
@@ -259,7 +273,8 @@ def _chains(sequence: str) -> list[str]:
         if other or len(one) < K:
             what = f"characters {''.join(other)!r}" if other else f"{len(one)} residues"
             raise InputError(
-                f"the chain {one[:30]!r} has {what}; expected {K} or more capital letters, chains separated by ':'"
+                f"the chain {one[:30]!r} has {what}; expected {K} or more capital letters, chains separated "
+                "by ':'"
             )
     return chains
 

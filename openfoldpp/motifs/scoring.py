@@ -3,7 +3,8 @@
 It is learned, in two steps. The first is linear, for thousands of candidates: exchange scores (BLOSUM62),
 equal residues and exchanged glycines and prolines at each place in and around the window, weighted by
 place, where either chain ends, and CheapHead's distances. The best go on to the second, a small network that
-sees how far they agree with each other: a candidate whose backbone the others share is more likely right.
+sees how far they agree with each other, and with what the language model leads one to expect
+(:mod:`openfoldpp.motifs.profile`): a candidate whose backbone the others share is more likely right.
 Nothing in it knows of antibodies, but the figures in ``weights/motif_score.json`` are theirs.
 """
 
@@ -19,21 +20,22 @@ from openfoldpp.errors import WeightsError
 from openfoldpp.files import atomic_write
 from openfoldpp.geometry.fragment_rmsd import fragment_rmsd_matrix
 from openfoldpp.motifs.candidates import CODES, CONTEXT, NOTHING, STRIDE, STRIP, Blocks
+from openfoldpp.motifs.profile import AGREEMENT
 from openfoldpp.plm.cheap_head import K
 
 #: Angstrom: a candidate is right if its backbone is no farther from the query's.
 NEAR = 1.5
 #: Candidates of a window that the second step sees.
-FINALISTS = 16
+FINALISTS = 24
 #: Places of a window with its context.
 PLACES = K + 2 * CONTEXT
-FORMAT = "openfoldpp motif_score 1"
+FORMAT = "openfoldpp motif_score 2"
 #: What stands at a place: exchange score, equal residues, an exchanged glycine or proline, no residue.
 TABLES = 4
 #: Between the anchors' distances: see :func:`distance_features`.
 DISTANCES = 6
 #: See :func:`finalist_features`.
-FEATURES = 13
+FEATURES = 13 + AGREEMENT
 
 _SHIPPED = Path(__file__).parents[1] / "weights" / "motif_score.safetensors"
 #: Log-odds of a candidate that is none.
@@ -151,7 +153,9 @@ def distance_features(blocks: Blocks) -> np.ndarray:
     return np.stack([np.broadcast_to(column, between.shape) for column in columns], -1).astype(np.float32)
 
 
-def finalist_features(odds: np.ndarray, distances: np.ndarray, fragments: np.ndarray) -> np.ndarray:
+def finalist_features(
+    odds: np.ndarray, distances: np.ndarray, fragments: np.ndarray, agreements: np.ndarray
+) -> np.ndarray:
     """Return what the second step sees of a window's finalists.
 
     Parameters
@@ -162,13 +166,15 @@ def finalist_features(odds: np.ndarray, distances: np.ndarray, fragments: np.nda
         CheapHead's, angstrom.
     fragments : numpy.ndarray of shape (W, M, 3 K, 3), float32
         Their backbones (N, CA, C), angstrom.
+    agreements : numpy.ndarray of shape (W, M, AGREEMENT), float32
+        Of :func:`openfoldpp.motifs.profile.agreement`.
 
     Returns
     -------
     numpy.ndarray of shape (W, M, FEATURES), float32
         Log-odds, and less the window's greatest; distance; the share of the finalists' probability within
         about 1.5, 1.0 and 0.6 angstrom, and that share's greatest in the window; the mean RMSD to them, their
-        mean spread; the window's greatest and mean probability.
+        mean spread; the window's greatest and mean probability; the agreements.
     """
     there = odds > NONE / 2
     odds = np.where(there, odds, -30).astype(np.float32)
@@ -182,7 +188,8 @@ def finalist_features(odds: np.ndarray, distances: np.ndarray, fragments: np.nda
     apart = (rmsd @ share[..., None])[..., 0]
     columns += [apart, (apart * share).sum(1, keepdims=True), weights.max(1, keepdims=True)]
     columns += [weights.mean(1, keepdims=True)]
-    return np.stack([np.broadcast_to(column, odds.shape) for column in columns], -1).astype(np.float32)
+    own = np.stack([np.broadcast_to(column, odds.shape) for column in columns], -1)
+    return np.concatenate([own, agreements], -1).astype(np.float32)
 
 
 def load(path: Path | None = None) -> MotifScore:

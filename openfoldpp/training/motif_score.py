@@ -2,8 +2,8 @@
 
     openfoldpp train motif-score --out runs/motif_score --library LIB
 
-Antibody Fvs that are not in the library are generated, modelled by FlashABB, and searched for. Every second one
-is searched for without the library's chains that share 90 % of their residues with it, so that the score
+Antibody Fvs that are not in the library are generated, modelled by FlashABB, and searched for. Every second
+one is searched for without the library's chains that share 90 % of their residues with it, so that the score
 is right with near relatives in the library and without. A candidate is right if its backbone is within
 1.5 angstrom of the query's.
 
@@ -31,6 +31,7 @@ from openfoldpp.motifs.candidates import CODES, STRIDE, Blocks
 from openfoldpp.motifs.library import Library
 from openfoldpp.motifs.retriever import Retriever
 from openfoldpp.motifs.scoring import DISTANCES, FEATURES, NEAR, PLACES, TABLES, MotifScore
+from openfoldpp.plm.weights import sha256_of
 from openfoldpp.training import fragments
 from openfoldpp.training.fragments import IDENTITY, Chain
 from openfoldpp.training.run_folder import one_run_in
@@ -127,7 +128,7 @@ def train(
         score, figures = learn(settings, library, fvs, say)
         path = out / "motif_score.safetensors"
         scoring.write(path, score)
-        write_json(out / "motif_score.json", {"settings": asdict(settings)} | figures)
+        write_json(path.with_suffix(".json"), _described(settings, library, path) | figures)
     return path, figures
 
 
@@ -174,7 +175,8 @@ def learn(
         features, rmsd, there = _finalists(retriever, some)
         figures[name] = reliability(score.second(features), rmsd, there)
         say(
-            f"{name}: {figures[name]['top_right']:.3f} of top hits right, error {figures[name]['ece_top']:.3f}"
+            f"{name}: {figures[name]['top_right']:.3f} of top hits right, "
+            f"error {figures[name]['ece_top']:.3f}"
         )
     return score, figures
 
@@ -217,6 +219,27 @@ def reliability(scores: np.ndarray, rmsd: np.ndarray, there: np.ndarray) -> dict
         found |= {f"{name}_score": float(p.mean()), f"{name}_right": float(right.mean())}
         found |= {f"ece_{name}": float(error), f"bins_{name}": table}
     return found
+
+
+def _described(settings: Settings, library: Library, path: Path) -> dict[str, Any]:
+    flags = " ".join(
+        f"--{name.replace('_', '-')} {getattr(settings, name):g}"
+        for name in ("fvs", "steps", "learning_rate", "seed")
+    )
+    return {
+        "name": "motif_score",
+        "what": "the score of motifs: probability that a candidate's backbone (N, CA, C) of ten residues is "
+        f"within {scoring.NEAR} angstrom of the query's; a linear step over exchange scores by place and "
+        f"CheapHead's distances, then a network of {settings.hidden} units that sees how far the best "
+        "candidates agree with each other and with the expected backbone (motif_profile)",
+        "made_by": f"openfoldpp train motif-score --library LIB --out RUN {flags}",
+        "learned_from": "generated antibody Fvs (OLGA, with mutations), modelled by FlashABB, searched for "
+        f"in a library of {library.counts.shingles:,} shingles of others",
+        "settings": asdict(settings),
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": sha256_of(path),
+    }
 
 
 def _searched(
@@ -293,7 +316,7 @@ def _finalists(retriever: Retriever, queries: Sequence[Query]) -> tuple[np.ndarr
     found = []
     for query in queries:
         odds, shingles, distances = (column[query.windows] for column in retriever.finalists(query.blocks))
-        features = retriever.features(odds, shingles, distances)
+        features = retriever.features(query.blocks, query.windows, odds, shingles, distances)
         atoms = fragments.fragments(query.chain.backbone)[query.windows]
         wanted = np.repeat(atoms, shingles.shape[1], 0)
         rmsd = _rmsd(retriever.library, wanted, np.maximum(shingles, 0).ravel()).reshape(shingles.shape)

@@ -2,22 +2,27 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from openfoldpp.errors import InputError
-from openfoldpp.motifs import scoring
+from openfoldpp.motifs import profile, scoring
+from openfoldpp.motifs.embedder import installed_embedding
+from openfoldpp.motifs.index import import_faiss
 from openfoldpp.motifs.library import Library
 from openfoldpp.motifs.library_files import Options
 from openfoldpp.motifs.retriever import Retriever
 
 
 class KnownVectors:
-    """Embeds chains that it has been told of."""
+    """Embeds chains that it has been told of; their residues are all alike."""
 
     def __init__(self, vectors):
         self.vectors = vectors
+        self.lite = SimpleNamespace(fingerprint=installed_embedding().fingerprint)
+        self.channels = profile.load(self.lite.fingerprint).enter.in_features
 
-    def embed(self, sequences):
-        return [self.vectors[sequence] for sequence in sequences]
+    def embed_both(self, sequences):
+        return [(torch.zeros(len(one), self.channels), self.vectors[one]) for one in sequences]
 
 
 @pytest.fixture
@@ -110,6 +115,42 @@ def test_hits_do_not_depend_on_the_batch(found):
         alone = found.retriever().windows([query])[0]
         np.testing.assert_array_equal(alone.shingles, one.shingles)
         np.testing.assert_array_equal(alone.scores, one.scores)
+
+
+def test_hits_do_not_depend_on_the_number_of_threads(found):
+    faiss = import_faiss()
+    threads, torch_threads = faiss.omp_get_max_threads(), torch.get_num_threads()
+    queries, results = [segment.info.sequence for segment in found.segments[:4]], []
+    try:
+        for count in (1, 4):
+            faiss.omp_set_num_threads(count)
+            torch.set_num_threads(count)
+            results.append(found.retriever().windows(queries))
+    finally:
+        faiss.omp_set_num_threads(threads)
+        torch.set_num_threads(torch_threads)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one.shingles, other.shingles)
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_letters_that_are_no_amino_acids_are_searched_too(chains, make_library):
+    folder, *_ = make_library(count=5)
+    with Library.open(folder) as library:
+        for query in ("X" * 12, "ACDEFBJOUZGHIKL"):
+            hits = Retriever(library, score=by_distance()).search([query])[0]
+            assert hits
+            assert all(np.isfinite([hit.score, hit.distance, hit.tm]).all() for hit in hits)
+
+
+@pytest.mark.parametrize("name", ["coordinates.npy", "starts.npy", "index.faiss", "segments.json"])
+def test_a_file_that_is_cut_after_the_library_was_opened_is_an_error(make_library, name):
+    folder, segments, _ = make_library(count=5)
+    with Library.open(folder) as library:
+        path = folder / "part-00000" / name
+        path.write_bytes(path.read_bytes()[:-40])
+        with pytest.raises(InputError, match=f"{name}.*again"):
+            Retriever(library, score=by_distance()).search([segments[0].info.sequence])
 
 
 def test_several_libraries_are_searched_as_one(found, make_library):
