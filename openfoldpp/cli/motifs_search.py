@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Rows of the table, unless --top says otherwise.
 _ROWS = 20
+# The format has four columns for a residue's number.
+_PDB_RESIDUES = 9999
 
 
 def search(
@@ -20,27 +22,29 @@ def search(
         str,
         typer.Argument(
             metavar="SEQ|FASTA",
-            help="One-letter codes, chains separated by ':' (VH:VL); or a FASTA file, whose records are searched "
-            "one by one.",
+            help="One-letter codes, chains separated by ':' (VH:VL); or a FASTA file, whose records are "
+            "searched one by one.",
             show_default=False,
         ),
     ],
     library: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--library",
             metavar="LIB",
-            help="Folder of a library; give it again to search several as one.",
+            help="Folder of a library; give it again to search several as one. By default the one of "
+            "antibody variable domains that comes with openfoldpp.",
             show_default=False,
         ),
-    ],
+    ] = None,
     max_identity: Annotated[
         float | None,
         typer.Option(
             "--max-identity",
             "--max_identity",
             metavar="X",
-            help="Leave out chains that share this part of their residues with the query, or more, 0 to 1.",
+            help="Leave out chains that share this part of their residues with the query, or more, 0 to 1; 1 "
+            "leaves out the query itself.",
             show_default=False,
         ),
     ] = None,
@@ -65,8 +69,9 @@ def search(
 ) -> None:
     """Find motifs: pieces of a library's structures that probably have the backbone of the query's residues.
 
-    The score is the probability that ten residues are within 1.5 angstrom of the query's. The distance, in
-    angstrom, and the TM-score are estimates.
+    The first ones together cover the query, alternatives follow. Residues are counted from 1 through all of
+    the query's chains. The score is the probability that ten residues are within 1.5 angstrom of the query's,
+    the mean over the motif. The distance, in angstrom, and the TM-score are estimates.
     """
     from openfoldpp.errors import OpenFoldPPError
     from openfoldpp.files import explain_os_error
@@ -74,7 +79,7 @@ def search(
     if out is not None and out.suffix not in (".json", ".pdb"):
         raise typer.BadParameter(f"{out}: expected a name that ends in .json or .pdb", param_hint="--out")
     try:
-        found = _found(query, library, max_identity, min_score, top)
+        found = _found(query, library or [], max_identity, min_score, top)
         if out is not None:
             _write(out, found)
     except (OpenFoldPPError, OSError) as error:
@@ -90,12 +95,14 @@ def search(
 def _found(
     query: str, library: Sequence[Path], max_identity: float | None, min_score: float, top: int
 ) -> list[tuple[str, str, list[MotifHit]]]:
+    from openfoldpp.motifs import default_library
     from openfoldpp.motifs.library import Library
     from openfoldpp.motifs.retriever import Retriever
 
     named = _queries(query)
     with Library.open(
-        library, note=lambda text: typer.echo(f"openfoldpp motifs search: {text}", err=True)
+        library or [default_library.path()],
+        note=lambda text: typer.echo(f"openfoldpp motifs search: {text}", err=True),
     ) as opened:
         retriever = Retriever(opened, max_identity=max_identity)
         hits = retriever.search([sequence for _, sequence in named], min_score=min_score, top=top)
@@ -125,7 +132,7 @@ def _queries(query: str) -> list[tuple[str, str]]:
 
 
 def _show(name: str, hits: Sequence[MotifHit]) -> None:
-    typer.echo(f"\n{name}: {len(hits)} motifs")
+    typer.echo(f"\n{name}: {len(hits) or 'no'} motif{'s' * (len(hits) != 1)}")
     if not hits:
         return
     typer.echo(f"{'residues':>11}  {'length':>6}  {'score':>5}  {'distance':>8}  {'TM':>4}  source")
@@ -164,12 +171,18 @@ def _document(name: str, sequence: str, hits: Sequence[MotifHit]) -> dict[str, A
 
 def _pdb(found: Sequence[tuple[str, str, list[MotifHit]]]) -> str:
     """Return a model for each motif: residue numbers are the query's, B-factors the score in percent."""
+    from openfoldpp.errors import InputError
     from openfoldpp.geometry.residues import LETTERS, NAMES
     from openfoldpp.motifs.segments import BACKBONE
 
     lines, model = [], 0
     for name, _, hits in found:
         for hit in hits:
+            if hit.offset + hit.length > _PDB_RESIDUES:
+                raise InputError(
+                    f"{name}: has a motif up to residue {hit.offset + hit.length}, and PDB numbers no more "
+                    f"than {_PDB_RESIDUES}; give --out a name that ends in .json"
+                )
             model += 1
             lines.append(
                 f"REMARK   1 MODEL {model}: {name} FROM {hit.source} {hit.residue} SCORE {hit.score:.3f}"

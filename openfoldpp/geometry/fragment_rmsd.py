@@ -1,4 +1,4 @@
-"""RMSDs between all fragments of a small set, for many sets at once."""
+"""RMSDs between fragments: of many pairs, or of all pairs in many small sets, at once."""
 
 from __future__ import annotations
 
@@ -36,8 +36,30 @@ def fragment_rmsd_matrix(fragments: np.ndarray) -> np.ndarray:
     return found + found.transpose(0, 2, 1)
 
 
+def fragment_rmsd_pairs(mobile: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+    """RMSDs of pairs of fragments, each after its best superposition (Kabsch 1976).
+
+    By the closed form of :func:`fragment_rmsd_matrix`. What decomposes each pair, which is exact and slower,
+    is :func:`openfoldpp.geometry.superposition.fragment_rmsd`.
+
+    Parameters
+    ----------
+    mobile, fixed : numpy.ndarray of shape (S, A, 3)
+        S pairs of fragments of A atoms, angstrom.
+
+    Returns
+    -------
+    numpy.ndarray of shape (S,), float32
+        Angstrom, exact to a few thousandths. Nothing is mirrored.
+    """
+    a, b = (x - x.mean(1, keepdims=True) for x in (np.asarray(mobile), np.asarray(fixed)))
+    covariance = (a.transpose(0, 2, 1) @ b).astype(np.float64).transpose(1, 2, 0)
+    own = sum(np.einsum("sax,sax->s", x, x, dtype=np.float64) for x in (a, b))
+    return np.sqrt(np.maximum(own - 2 * _overlap(covariance), 0) / a.shape[1]).astype(np.float32)
+
+
 def _overlap(h: np.ndarray) -> np.ndarray:
-    """Return the sum of the singular values of matrices ``[3, 3, ...]``, the least with the determinant's sign."""
+    """Return the sum of singular values of `h`, ``[3, 3, ...]``, the least with the determinant's sign."""
     a, b, c = (sum(h[k, i] * h[k, j] for k in range(3)) for i, j in ((0, 1), (0, 2), (1, 2)))
     x, y, z = (sum(h[k, i] ** 2 for k in range(3)) for i in range(3))
     mean = (x + y + z) / 3

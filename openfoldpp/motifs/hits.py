@@ -31,7 +31,7 @@ class MotifHit:
     tm : float
         TM-score that a motif of this length has if its residues are off by the distance, 0 to 1. An estimate.
     coords : numpy.ndarray of shape (length, 4, 3), float32
-        N, CA, C and O, angstrom, in the source's own frame.
+        N, CA, C and O, angstrom, in the frame of the source's structure: that of all of its chains.
     segment, start : int
         Number of the library's segment, and the first residue counted from the segment's.
     """
