@@ -79,7 +79,7 @@ def crystals(path: Path, folder: Path) -> dict:
     ]
     region = np.concatenate(regions)
     table = {
-        name: {where: _right(np.concatenate(rmsd)[..., region == i]) for i, where in enumerate(REGIONS)}
+        name: {where: _right(np.concatenate(rmsd, -1)[..., region == i]) for i, where in enumerate(REGIONS)}
         for name, rmsd in methods.items()
     }
     rmsd = np.concatenate(methods["score"])
@@ -270,8 +270,9 @@ def report(found: dict) -> str:
             f"## {other['chains']} chains of other proteins, a library of the others",
             "",
             f"{other['windows']:,} windows; the library has {other['library']['shingles']:,} shingles of "
-            f"{other['library']['chains']:,} chains, none of a related",
-            "fold by design. Language model, CheapHead and score have learned from antibodies alone.",
+            f"{other['library']['chains']:,} chains. No two",
+            "chains share 30 % of their stretches of four residues. Language model, CheapHead, profile and score",
+            "have learned from antibodies alone.",
             "",
             "| ranked by | right | median RMSD |",
             "|---|---|---|",

@@ -19,12 +19,15 @@ _PUBLIC = {
     "predict": "openfoldpp.inference.predict",
 }
 
-__all__ = ["CoordAdapter", "OpenFoldPPError", "Prediction", "accelerate", "plm", "predict"]
+#: Public modules, imported when they are first used.
+_MODULES = ("motifs", "ops", "plm")
+
+__all__ = ["CoordAdapter", "OpenFoldPPError", "Prediction", "accelerate", "motifs", "ops", "plm", "predict"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plm":
-        return importlib.import_module("openfoldpp.plm")
+    if name in _MODULES:
+        return importlib.import_module(f"openfoldpp.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -62,9 +62,9 @@ class Settings:
     """
 
     fvs: int = 250
-    steps: int = 2000
+    steps: int = 4000
     windows: int = 64
-    hidden: int = 16
+    hidden: int = 32
     seed: int = 12
     learning_rate: float = 5e-3
 
