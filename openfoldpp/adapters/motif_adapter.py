@@ -1,4 +1,4 @@
-"""Builtin plugin ``openfoldpp.motifs``: pieces of known structure, as features or templates of OpenFold's."""
+"""Builtin plugin ``openfoldpp.motifs``: pieces of known structure, for OpenFold's model or instead of it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openfoldpp.adapters.motif_options import Choice, add_motif_options, chosen_motifs
+from openfoldpp.adapters.motif_options import (
+    Choice,
+    PathChoice,
+    add_motif_options,
+    chosen_motifs,
+    chosen_path,
+)
 from openfoldpp.plugins.hookspecs import hookimpl
-from openfoldpp.types import Target
+from openfoldpp.types import Output, Target
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
     from torch import Tensor
 
+    from openfoldpp.adapters.motif_path import PathFeatures
     from openfoldpp.motifs.hits import MotifHit
     from openfoldpp.motifs.retriever import Retriever
 
 
 class MotifPlugin:
-    """Motifs of a library for each target: with ``--motif_weights``, ``--motif_templates`` or both.
+    """Motifs of a library for each target.
+
+    OpenFold's model gets them with ``--motif_weights``, ``--motif_templates`` or both; with ``--path motifs``
+    they are put together without it.
 
     Each chain is searched alone, so that no motif goes across chains; a chain that is too short to search has
     none. A library is opened once and kept for the next target.
@@ -47,6 +57,10 @@ class MotifPlugin:
         WeightsError
             The projections cannot be used.
         """
+        path = chosen_path(options)
+        if path is not None:
+            with self._lock:
+                self._retriever(path)
         choice = chosen_motifs(options)
         if choice is None:
             return
@@ -66,15 +80,36 @@ class MotifPlugin:
             self._retriever(choice)
 
     @hookimpl(tryfirst=True)
-    def openfoldpp_make_features(self, target: Target, options: Namespace) -> None:
-        """Make none: refuse flags of this plugin that would have no effect.
+    def openfoldpp_make_features(self, target: Target, options: Namespace) -> PathFeatures | None:
+        """Make those of ``--path motifs``; otherwise refuse flags of this plugin that would have no effect.
 
         Raises
         ------
         InputError
-            The flags do not fit each other, the preset or the rest of the command.
+            The flags do not fit each other, the preset or the rest of the command, or the library cannot be
+            read.
+        MissingDependencyError
+            FAISS is not installed.
+        UnsupportedTargetError
+            The library has no motif for the target.
         """
-        chosen_motifs(options)
+        path = chosen_path(options)
+        if path is None:
+            chosen_motifs(options)
+            return None
+        from openfoldpp.adapters.motif_path import path_features
+
+        with self._lock:
+            retriever = self._retriever(path)
+            hits = search(retriever, target, path.max_hits)
+            return path_features(target, options, path, retriever, hits)
+
+    @hookimpl(tryfirst=True)
+    def openfoldpp_predict(self, model: Any, batch: dict[str, Any], target: Target) -> Output | None:
+        """Predict a target whose features ``--path motifs`` has made."""
+        from openfoldpp.adapters.motif_path import PathFeatures, path_output
+
+        return path_output(batch, target) if isinstance(batch, PathFeatures) else None
 
     @hookimpl
     def openfoldpp_prepare_model(self, model: Any, options: Namespace) -> str | None:
@@ -132,7 +167,7 @@ class MotifPlugin:
             said += f"; {_add_templates(features, hits, chains, config)}"
         return said
 
-    def _retriever(self, choice: Choice) -> Retriever:
+    def _retriever(self, choice: Choice | PathChoice) -> Retriever:
         """Return what searches the library, opened where it is not the one that is kept."""
         wanted = choice.library, choice.max_identity
         if self._opened is None or self._opened[0] != wanted:
@@ -143,7 +178,7 @@ class MotifPlugin:
         return self._opened[1]
 
 
-def search(retriever: Retriever, target: Target, max_hits: int) -> list[MotifHit]:
+def search(retriever: Retriever, target: Target, max_hits: int | None) -> list[MotifHit]:
     """Find the motifs of a target.
 
     Parameters
@@ -152,8 +187,8 @@ def search(retriever: Retriever, target: Target, max_hits: int) -> list[MotifHit
         Of the library.
     target : Target
         Its chains are searched alone; one with fewer residues than a shingle has no motif.
-    max_hits : int
-        How many at most, of all chains together.
+    max_hits : int or None
+        How many at most, of all chains together; None: all.
 
     Returns
     -------

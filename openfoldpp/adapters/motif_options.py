@@ -37,13 +37,42 @@ class Choice:
     max_hits: int
 
 
+@dataclass(frozen=True)
+class PathChoice:
+    """What ``--path motifs`` does.
+
+    Attributes
+    ----------
+    library : str
+        ``--motif_library``, or the folder of the library that comes with openfoldpp.
+    max_identity : float or None
+        ``--motif_max_identity``.
+    max_hits : int or None
+        ``--motif_max_hits``; None: all.
+    name : str
+        Of the library, for the user.
+    """
+
+    library: str
+    max_identity: float | None
+    max_hits: int | None
+    name: str
+
+
 def add_motif_options(parser: ArgumentParser) -> None:
     """Add ``--motif_library`` and the flags that go with it to a `parser`."""
     group = parser.add_argument_group("motifs")
     group.add_argument(
+        "--path",
+        choices=("motifs",),
+        help="predict without OpenFold's model: 'motifs' puts motifs of the library together to a coarse "
+        "model of CA atoms",
+    )
+    group.add_argument(
         "--motif_library",
         metavar="DIR",
-        help="library whose motifs OpenFold sees, as openfoldpp motifs build makes it; with --motif_weights, "
+        help="library of motifs, as openfoldpp motifs build makes it; with --path motifs (default: the one "
+        "of antibodies that comes with openfoldpp), or for OpenFold's model with --motif_weights, "
         "--motif_templates or both",
     )
     group.add_argument(
@@ -67,7 +96,7 @@ def add_motif_options(parser: ArgumentParser) -> None:
         "--motif_max_hits",
         type=_count,
         metavar="N",
-        help=f"motifs of each target at most (default: {MAX_HITS})",
+        help=f"motifs of each target at most (default: {MAX_HITS}; with --path motifs all)",
     )
 
 
@@ -82,7 +111,7 @@ def chosen_motifs(options: Namespace) -> Choice | None:
     Returns
     -------
     Choice or None
-        None where no motifs are used.
+        None where no motifs are used, or without the model.
 
     Raises
     ------
@@ -90,7 +119,7 @@ def chosen_motifs(options: Namespace) -> Choice | None:
         The flags do not fit each other, the preset or the rest of the command.
     """
     given = _given(options)
-    if not given:
+    if not given or options.path is not None:
         return None
     if not (options.openfold_checkpoint_path or options.jax_param_path):
         raise InputError(
@@ -120,6 +149,46 @@ def chosen_motifs(options: Namespace) -> Choice | None:
         max_identity=options.motif_max_identity,
         max_hits=MAX_HITS if options.motif_max_hits is None else options.motif_max_hits,
     )
+
+
+def chosen_path(options: Namespace) -> PathChoice | None:
+    """Return what the options say of ``--path motifs``.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        The run's, this plugin's among them.
+
+    Returns
+    -------
+    PathChoice or None
+        None where the model is run.
+
+    Raises
+    ------
+    InputError
+        Other flags do not go with it.
+    WeightsError
+        No library is named, and this installation lacks its own.
+    """
+    if options.path is None:
+        return None
+    flags = ("openfold_checkpoint_path", "jax_param_path", "motif_weights", "motif_templates")
+    if given := [f"--{name}" for name in flags if getattr(options, name)]:
+        raise InputError(
+            f"--path {options.path} and {given[0]}: OpenFold's model is not run on this path, so that the "
+            "flag would have no effect; leave out one of the two"
+        )
+    if not options.skip_relaxation:
+        how = "leave --relax out" if hasattr(options, "relax") else "give --skip_relaxation"
+        raise InputError(f"--path {options.path} predicts CA atoms alone, which cannot be relaxed: {how}")
+    library = options.motif_library
+    name = library or "openfoldpp's own library of antibodies"
+    if library is None:
+        from openfoldpp.motifs import default_library
+
+        library = str(default_library.path())
+    return PathChoice(library, options.motif_max_identity, options.motif_max_hits, name)
 
 
 def reads_templates(options: Namespace) -> bool:

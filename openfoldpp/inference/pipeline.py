@@ -324,8 +324,9 @@ class Pipeline:
 def settle(options: Namespace) -> None:
     """Fill in what the options leave open and depends on the OpenFold in use.
 
-    - Where they name no weights: AlphaFold's own, if upstream's script would find them. That is
-      ``openfold/resources/params/params_PRESET.npz`` below the working directory or in OpenFold's own folder.
+    - Where they name neither weights nor a path without them: AlphaFold's own, if upstream's script would
+      find them. That is ``openfold/resources/params/params_PRESET.npz`` below the working directory or in
+      OpenFold's own folder.
     - The preset: upstream's default where the script of OpenFold 2 runs, else ``model_1_ptm``.
     - Whether to write the output pickle: upstream's default with weights, else yes.
 
@@ -340,7 +341,8 @@ def settle(options: Namespace) -> None:
         folders.append(installation.root)
         script = installation.version.startswith("2.")
     preset = options.config_preset or (SCRIPT_PRESET if script else DEFAULT_PRESET)
-    if not weights_given(options):
+    # A path that a plugin offers runs without weights, also where OpenFold has some at hand.
+    if not weights_given(options) and getattr(options, "path", None) is None:
         files = [folder / "openfold/resources/params" / f"params_{preset}.npz" for folder in folders]
         options.jax_param_path = next((str(file) for file in files if file.is_file()), None)
     if options.config_preset is None:

@@ -10,6 +10,7 @@ import pytest
 
 from openfoldpp.geometry.residues import LETTERS, NAMES
 from openfoldpp.motifs.embedder import installed_embedding
+from openfoldpp.motifs.hits import MotifHit
 from openfoldpp.motifs.part_files import write_library
 from openfoldpp.motifs.segments import Segment, SegmentInfo
 
@@ -155,3 +156,58 @@ def make_library(tmp_path):
         return tmp_path / name, segments, vectors
 
     return make
+
+
+def hit_of(coords, sequence, offset, source="s_A", score=0.9, segment=0, start=0):
+    """A hit of a stretch of backbone, float32 [length, 4, 3]."""
+    return MotifHit(
+        offset=offset, length=len(coords), source=source, residue="1", sequence=sequence, score=score,
+        distance=0.3, tm=0.9, coords=np.asarray(coords, np.float32), segment=segment, start=start,
+    )  # fmt: skip
+
+
+def turned(coords, seed):
+    """Points, rotated and shifted at random."""
+    rng = np.random.default_rng(seed)
+    q = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    return coords @ (q * np.sign(np.linalg.det(q))) + rng.normal(size=3) * 20
+
+
+@pytest.fixture(scope="session")
+def coarse():
+    """Makers of hits, and a query of two chains with hits of structures in a library."""
+    return SimpleNamespace(hit=hit_of, turned=turned, fv=fv_like)
+
+
+def fv_like(folder, structures=3, noise=0.4):
+    """Sequence, CA, hits and library: structures of two chains that are nearly the query's."""
+    rng = np.random.default_rng(8)
+    lengths = (60, 50)
+    sequences = ["".join(rng.choice(list(LETTERS[:20]), n)) for n in lengths]
+    whole = np.concatenate([backbone(60, 1), backbone(50, 2) + np.float32([12, 9, -7])])
+    segments, hits = [], []
+    for number in range(structures):
+        # Whole residues are displaced, smoothly along the chain.
+        off = np.cumsum(rng.normal(size=(110, 1, 3)), 0) * noise / 6
+        moved = turned(whole + off, number).astype(np.float32)
+        for chain, (first, last) in enumerate(((0, 60), (60, 110))):
+            name, segment = f"x{number}_{'HL'[chain]}", len(segments)
+            sequence = sequences[chain]
+            segments.append(Segment(SegmentInfo(name, f"1..{last - first}", sequence), moved[first:last]))
+            for start in range(0, last - first - 15, 15):
+                part = slice(first + start, first + start + 16 + number)
+                hits.append(
+                    hit_of(
+                        moved[part],
+                        sequence[start : start + len(moved[part])],
+                        first + start,
+                        name,
+                        0.9 - 0.1 * number,
+                        segment,
+                        start,
+                    )
+                )
+    vectors = rng.normal(size=(sum(n - 9 for n in lengths) * structures, 64)).astype(np.float32)
+    write_library(folder, segments, vectors, installed_embedding())
+    hits = [hit for hit in hits if hit.offset + hit.length <= (60 if hit.offset < 60 else 110)]
+    return ":".join(sequences), whole[:, 1], hits, folder
