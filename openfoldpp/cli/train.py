@@ -266,7 +266,7 @@ def motif_score(
         int,
         typer.Option(min=4, help="Generated antibody Fvs that are searched for; the last are measured on."),
     ] = 250,
-    steps: Annotated[int, typer.Option(min=1, help="Updates of each of the score's two steps.")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of each of the score's two steps.")] = 4000,
     learning_rate: Annotated[float, typer.Option(help="The highest, after the warm-up.")] = 5e-3,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 12,
 ) -> None:
@@ -296,8 +296,8 @@ def compositor(
         Path,
         typer.Option(
             metavar="DIR",
-            help="Folder for the modelled antibodies, samples, checkpoints and weights. A run that was stopped "
-            "goes on.",
+            help="Folder for the modelled antibodies, samples, checkpoints and weights. A run that was "
+            "stopped goes on.",
             show_default=False,
         ),
     ],
@@ -320,14 +320,15 @@ def compositor(
         bool,
         typer.Option(
             "--smoke-test",
-            help="Overfit ten Fvs with a small library made for it, and fail unless the TM-score is above 0.9.",
+            help="Overfit ten Fvs with a small library made for it, and fail unless the TM-score is above "
+            "0.9.",
         ),
     ] = False,
 ) -> None:
     """Train the network that puts motifs together to a coarse model.
 
-    Needs the packages olga, flash-abb and pytorch-lightning. The result is DIR/compositor.safetensors, in 8 bits,
-    and DIR/compositor.json, with the calibration of the confidence on Fvs that were not learned from.
+    Needs the packages olga, flash-abb and pytorch-lightning. The result is DIR/compositor.safetensors, in 8
+    bits, and DIR/compositor.json, with the calibration of the confidence on Fvs that were not learned from.
     """
     from openfoldpp.errors import OpenFoldPPError
     from openfoldpp.files import explain_os_error
@@ -344,8 +345,8 @@ def compositor(
         seed=seed,
     )
     words = (
-        f"--library {library or 'the default'} --fvs {fvs} --epochs {epochs} --rounded-epochs {rounded_epochs} "
-        f"--batch {batch} --learning-rate {learning_rate} --seed {seed}"
+        f"{f'--library {library} ' if library else ''}--fvs {fvs} --epochs {epochs} --rounded-epochs "
+        f"{rounded_epochs} --batch {batch} --learning-rate {learning_rate} --seed {seed}"
     )
     try:
         if smoke_test:

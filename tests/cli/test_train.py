@@ -1,5 +1,6 @@
 """``openfoldpp train``: every flag reaches its recipe, and what cannot be done is one message."""
 
+import contextlib
 import itertools
 from types import SimpleNamespace
 
@@ -9,9 +10,11 @@ import torch
 from typer.testing import CliRunner
 
 from openfoldpp.cli.train import app
+from openfoldpp.motifs import default_library, library
 from openfoldpp.plm import cheap_head, plm_lite
 from openfoldpp.teachers import flashabb
 from openfoldpp.training import cheap_head as cheap_head_recipe
+from openfoldpp.training import compositor as compositor_recipe
 from openfoldpp.training import plm_lite as plm_lite_recipe
 
 FLAGS = {
@@ -152,3 +155,66 @@ def test_a_small_run_of_cheap_head(weights_flag, small_sets, tmp_path, monkeypat
         plm_lite.load(weights=weights).fingerprint, weights=out / "cheap_head.safetensors"
     )
     assert torch.equal(again.contract.weight, head.contract.weight)
+
+
+COMPOSITOR = {
+    "--out": "runs/c_c",
+    "--library": "l_l",
+    "--fvs": 11,
+    "--epochs": 3,
+    "--rounded-epochs": 2,
+    "--batch": 5,
+    "--learning-rate": 0.25,
+    "--seed": 4,
+}
+
+
+@pytest.fixture
+def composed(monkeypatch, tmp_path):
+    """What the recipe of the compositor is called with, in place of running it."""
+    seen = SimpleNamespace(reached=0.95)
+
+    def train(settings, library, out, **options):
+        seen.settings, seen.library, seen.out, seen.options = settings, library, out, options
+        (tmp_path / "made").write_bytes(bytes(123_000))
+        return tmp_path / "made", {}
+
+    def smoke_test(out, *, say):
+        seen.out = out
+        return seen.reached
+
+    class Opened:
+        @classmethod
+        def open(cls, path, **options):
+            return contextlib.nullcontext(path)
+
+    monkeypatch.setattr(compositor_recipe, "train", train)
+    monkeypatch.setattr(compositor_recipe, "smoke_test", smoke_test)
+    monkeypatch.setattr(library, "Library", Opened)
+    return seen
+
+
+def test_every_flag_of_the_compositor_reaches_the_recipe(composed, tmp_path):
+    done = run("compositor", *itertools.chain(*COMPOSITOR.items()))
+    assert done.exit_code == 0, done.output
+    assert done.output == f"{tmp_path / 'made'}: 123 kB\n"
+    assert (str(composed.out), str(composed.library)) == ("runs/c_c", "l_l")
+    assert composed.settings == compositor_recipe.Settings(
+        fvs=11, epochs=3, rounded_epochs=2, batch=5, learning_rate=0.25, seed=4
+    )
+    flags = " ".join(f"{flag} {value}" for flag, value in COMPOSITOR.items() if flag != "--out")
+    assert composed.options["made_by"] == f"openfoldpp train compositor {flags}"
+
+
+def test_without_flags_the_compositor_takes_the_recipes_defaults(composed):
+    assert run("compositor", "--out", "x").exit_code == 0
+    assert composed.settings == compositor_recipe.Settings()
+    assert composed.library == default_library.path()
+
+
+@pytest.mark.parametrize(("reached", "code"), [(0.95, 0), (0.9, 1), (0.3, 1)])
+def test_the_smoke_test_of_the_compositor_fails_below_its_score(composed, reached, code):
+    composed.reached = reached
+    done = run("compositor", "--smoke-test", "--out", "x")
+    assert done.exit_code == code
+    assert done.output == f"TM-score {reached:.4f}, expected above 0.9\n"
