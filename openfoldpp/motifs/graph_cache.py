@@ -18,7 +18,7 @@ from openfoldpp.motifs.index import EF_CONSTRUCTION, M, from_bytes, make_index, 
 from openfoldpp.plm.cache import CacheWarning, default_folder
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_FORMAT = "2"
+_FORMAT = "3"
 
 
 def graph_folder(environ: Mapping[str, str] | None = None) -> Path:

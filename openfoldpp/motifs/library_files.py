@@ -11,8 +11,8 @@ A library is a folder with ``manifest.json`` and parts. A part, once written, is
     part-00000/scales.npy       float32 [64], with int8: what a step of each channel is worth
     part-00000/index.faiss      of the vectors; not in a library made without it
 
-A *segment* is a stretch of one chain without a break, a *shingle* is ten residues of a segment. All segments of
-a structure are in its frame: what is in ``coordinates.npy``, times the step, is counted from the centre.
+A *segment* is a stretch of one chain without a break, a *shingle* is ten residues of a segment. All segments
+of a structure are in its frame: what is in ``coordinates.npy``, times the step, is counted from the centre.
 """
 
 from __future__ import annotations
