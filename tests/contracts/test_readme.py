@@ -62,7 +62,9 @@ def test_python_parses_and_names_what_exists(code):
 
 COMMAND_LINES = (
     *("doctor", "export", "schema show", "schema check", "schema diff"),
-    *("embed", "quantize", "train plm-lite", "train cheap-head"),
+    *("embed", "quantize", "train plm-lite", "train cheap-head", "train compositor"),
+    *("train motif-library", "train motif-profile", "train motif-score"),
+    *("motifs build", "motifs info", "motifs search", "motifs verify"),
 )
 # Of git, in the line that clones OpenFold.
 OTHER_PROGRAMS = {"--branch"}
@@ -79,14 +81,14 @@ def test_every_flag_exists(capsys):
     with pytest.raises(SystemExit):
         options.parse(["--help"], program="openfoldpp predict", targets=True)
     known += capsys.readouterr().out
-    for benchmark in ("fv_accuracy", "plm", "plm_quantized", "plm_libraries", "single_row"):
+    for benchmark in ("fv_accuracy", "plm", "plm_quantized", "plm_libraries", "single_row", "motifs", "coarse"):
         known += (REPOSITORY / "benchmarks" / f"{benchmark}.py").read_text()
     with pytest.raises(SystemExit):
         embed_one(["--help"])
     known += capsys.readouterr().out
     for command in COMMAND_LINES:
         known += click_help(command.split())
-    pages = ("openfold2", "input", "readers", "plm", "embed", "quantize", "train")
+    pages = ("openfold2", "input", "readers", "plm", "embed", "quantize", "train", "motifs", "motif_adapter", "coarse")
     docs = "".join((REPOSITORY / "docs" / f"{name}.md").read_text() for name in pages)
     flags = set(re.findall(r"(?<![\w-])--\w+(?:-\w+)*", README + docs)) - OTHER_PROGRAMS
     assert flags
