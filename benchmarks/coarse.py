@@ -5,8 +5,7 @@
 FV is a folder of crystal structures NAME.pdb, each an antibody Fv of two chains without a gap, LIB a library
 of motifs, by default the one that comes with openfoldpp. Its segments of which 90 % or more of the residues
 are those of the query are left out. What is compared is what ``openfoldpp predict --path motifs`` gives: CA
-atoms after superposition of all, and pLDDT with the lDDT of CA atoms (Mariani et al. 2013,
-doi:10.1093/bioinformatics/btt473: neighbours within 15 angstrom, thresholds of 0.5, 1, 2 and 4).
+atoms after superposition of all, and pLDDT with the lDDT of CA atoms.
 """
 
 from __future__ import annotations
@@ -17,34 +16,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import openfoldpp
+from openfoldpp.geometry.lddt import lddt_ca
 from openfoldpp.geometry.superposition import ca_rmsd, superimpose, tm_score
 from openfoldpp.motifs.structures import read_structure
 
-THRESHOLDS = (0.5, 1.0, 2.0, 4.0)
-RADIUS = 15.0
 BINS = (0, 50, 70, 80, 90, 95, 100.1)
 _CA = 1
-
-
-def lddt(model: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return the lDDT of CA atoms.
-
-    Parameters
-    ----------
-    model, reference : numpy.ndarray of shape (N_res, 3)
-        Angstrom.
-
-    Returns
-    -------
-    numpy.ndarray of shape (N_res,)
-        0 to 100.
-    """
-    there, found = (np.linalg.norm(one[:, None] - one, axis=-1) for one in (reference, model))
-    near = (there < RADIUS) & ~np.eye(len(there), dtype=bool)
-    kept = np.mean([np.abs(there - found) < threshold for threshold in THRESHOLDS], axis=0)
-    return 100 * (kept * near).sum(1) / np.maximum(near.sum(1), 1)
 
 
 def measure(file: Path, flags: list[str]) -> dict:
@@ -59,7 +39,7 @@ def measure(file: Path, flags: list[str]) -> dict:
     return {
         "rmsd": ca_rmsd(fitted, reference),
         "tm": tm_score(model, reference),
-        "lddt": lddt(model, reference).tolist(),
+        "lddt": (100 * lddt_ca(torch.from_numpy(model), torch.from_numpy(reference))).tolist(),
         "plddt": prediction.plddt.tolist(),
     }
 

@@ -51,12 +51,15 @@ class PathChoice:
         ``--motif_max_hits``; None: all.
     name : str
         Of the library, for the user.
+    is_shipped : bool
+        Whether it is the one that comes with openfoldpp.
     """
 
     library: str
     max_identity: float | None
     max_hits: int | None
     name: str
+    is_shipped: bool
 
 
 def add_motif_options(parser: ArgumentParser) -> None:
@@ -183,12 +186,13 @@ def chosen_path(options: Namespace) -> PathChoice | None:
         how = "leave --relax out" if hasattr(options, "relax") else "give --skip_relaxation"
         raise InputError(f"--path {options.path} predicts CA atoms alone, which cannot be relaxed: {how}")
     library = options.motif_library
+    is_shipped = library is None
     name = library or "openfoldpp's own library of antibodies"
-    if library is None:
+    if is_shipped:
         from openfoldpp.motifs import default_library
 
         library = str(default_library.path())
-    return PathChoice(library, options.motif_max_identity, options.motif_max_hits, name)
+    return PathChoice(library, options.motif_max_identity, options.motif_max_hits, name, is_shipped)
 
 
 def reads_templates(options: Namespace) -> bool:

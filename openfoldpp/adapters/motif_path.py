@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 # Stretches that are named in a provenance; of more, the number.
 _NAMED = 20
-_CONFIDENCE = (
-    "100 times the confidence of the coarse model, which estimates the lDDT of CA atoms; see docs/coarse.md"
-)
+# What the confidence is, by how the model was made.
+_CONFIDENCE = {
+    True: "100 times the lDDT of CA atoms that GraphCompositor expects; see docs/coarse.md",
+    False: "100 times the mean score of the motifs, which is no estimate of lDDT; see docs/coarse.md",
+}
 
 
 class PathFeatures(dict):
@@ -86,14 +88,22 @@ def path_features(
         There are no hits.
     """
     from openfoldpp.motifs.assembly import assemble
+    from openfoldpp.motifs.compose import compose
     from openfoldpp.upstream import schema
 
     if not hits:
         raise UnsupportedTargetError(f"target {target.tag!r}: {_no_hits(target, choice)}")
     sequence = ":".join(chain.sequence for chain in target.chains)
-    coarse = assemble(sequence, hits, retriever.library)
+    # GraphCompositor learned from antibodies: what a user's library holds it has never seen.
+    put_together = compose if choice.is_shipped else assemble
+    coarse = put_together(sequence, hits, retriever.library, max_identity=choice.max_identity)
     gaps = uncovered(coarse.covered, target)
-    notes = [f"CA atoms alone are predicted, from {len(hits)} motifs of {choice.name}"]
+    how = (
+        "by GraphCompositor"
+        if choice.is_shipped
+        else "without a network, as the library is not openfoldpp's own"
+    )
+    notes = [f"CA atoms alone are predicted, from {len(hits)} motifs of {choice.name}, {how}"]
     if gaps:
         notes.append(f"no motif covers {gaps}: their CA atoms lie on lines, with the lowest confidence")
     if parts := _separate(coarse, target):
@@ -138,7 +148,7 @@ def path_output(features: PathFeatures, target: Target) -> Output:
     said = "; ".join(["predicted", *features.notes])
     output.provenance["final_atom_positions"] = said
     origin = output.provenance["plddt"]
-    output.provenance["plddt"] = f"{origin}; {_CONFIDENCE}"
+    output.provenance["plddt"] = f"{origin}; {_CONFIDENCE[features.choice.is_shipped]}"
     return output
 
 

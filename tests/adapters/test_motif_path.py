@@ -65,10 +65,10 @@ def test_without_the_flag_nothing_is_on_this_path(options):
 
 def test_the_flags_are_taken(options):
     given = options(*PATH)
-    assert chosen_path(given) == PathChoice("lib", None, None, "lib")
+    assert chosen_path(given) == PathChoice("lib", None, None, "lib", is_shipped=False)
     assert chosen_motifs(given) is None
     more = options(*PATH, "--motif_max_identity", "0.9", "--motif_max_hits", "7")
-    assert chosen_path(more) == PathChoice("lib", 0.9, 7, "lib")
+    assert chosen_path(more) == PathChoice("lib", 0.9, 7, "lib", is_shipped=False)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_output_has_ca_atoms_and_the_confidence_of_the_hits(options, plugin,
     assert "CA atoms alone are predicted, from 2 motifs of lib" in said
     assert "no motif covers residues 1-3 of H, 11-14 of L" in said
     assert "2 pieces that no motif joins" in said
-    assert "estimates the lDDT of CA atoms" in output.provenance["plddt"]
+    assert "the mean score of the motifs, which is no estimate of lDDT" in output.provenance["plddt"]
     assert output.source == "motifs of lib"
     assert output.chain_ids == ("A", "B")
     assert features.notes[0] in said
@@ -146,7 +146,8 @@ def test_no_hits_are_an_error_that_names_the_flags(options, plugin):
 def test_by_default_the_library_is_openfoldpps_own(options, monkeypatch, tmp_path):
     monkeypatch.setattr(default_library, "path", lambda: tmp_path)
     choice = chosen_path(options("--path", "motifs"))
-    assert choice == PathChoice(str(tmp_path), None, None, "openfoldpp's own library of antibodies")
+    name = "openfoldpp's own library of antibodies"
+    assert choice == PathChoice(str(tmp_path), None, None, name, is_shipped=True)
 
 
 def test_other_features_are_left_to_other_plugins(plugin):

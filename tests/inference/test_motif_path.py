@@ -7,7 +7,7 @@ import pytest
 
 import openfoldpp
 from openfoldpp.files import read_pickle
-from openfoldpp.geometry.superposition import ca_rmsd, superimpose
+from openfoldpp.geometry.superposition import ca_rmsd, superimpose, tm_score
 from openfoldpp.inference import driver
 from openfoldpp.motifs.embedder import installed_embedding, shingle_embedder
 from openfoldpp.motifs.part_files import write_library
@@ -102,3 +102,22 @@ def test_a_target_without_motifs_does_not_stop_the_next(library, plugin, tmp_pat
     assert "motifs need 10 in a row" in " ".join(capsys.readouterr().out.split())
     assert (tmp_path / "predictions" / "b_model_1_ptm_unrelaxed.pdb").exists()
     assert not (tmp_path / "predictions" / "a_model_1_ptm_unrelaxed.pdb").exists()
+
+
+def test_an_antibody_is_put_together_from_openfoldpps_own_library_by_its_network(plugin):
+    from openfoldpp.teachers import flashabb
+
+    pytest.importorskip("flash_abb")
+    heavy = (
+        "QVQLVQSGAEVKKPGASVKVSCKASGYTFTSYGISWVRQAPGQGLEWMGWISAYNGNTNYAQKLQGRVTMTTDTSTSTAYMELRSLRSDDTAVYYCAR"
+        "DGYSSGYYGMDVWGQGTTVTVSS"
+    )
+    light = (
+        "DIQMTQSPSSLSASVGDRVTITCRASQSISSYLNWYQQKPGKAPKLLIYAASSLQSGVPSRFSGSGSGTDFTLTISSLQPEDFATYYCQQSYSTPLTF"
+        "GGGTKVEIK"
+    )
+    made = openfoldpp.predict(f"{heavy}:{light}", "--path", "motifs", plugins=plugin)
+    assert "by GraphCompositor" in made.output.provenance["final_atom_positions"]
+    reference = flashabb.load().predict(heavy, light)
+    assert tm_score(made.coords[:, 1], reference.coords[:, 1]) > 0.95
+    assert made.plddt.mean() > 85

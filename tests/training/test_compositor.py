@@ -156,7 +156,7 @@ def test_samples_are_kept_until_the_library_is_another(tmp_path):
     with Library.open(tmp_path / "two") as library:
         compositor_samples.prepare([fv, fv], library, tmp_path / "samples", said.append)
     assert len(said) == 2
-    assert not compositor_samples.read(paths[1]).graph["mask"].any(0).all()
+    assert measure(GraphCompositor(), [compositor_samples.read(paths[1])]).tm < 0.9
 
 
 def test_residues_that_are_absent_count_as_nothing():
@@ -197,5 +197,5 @@ def test_the_smoke_test_overfits_ten_fvs(tmp_path):
 
     done = CliRunner().invoke(app, ["compositor", "--smoke-test", "--out", str(tmp_path / "run")])
     assert done.exit_code == 0, done.output
-    assert "expected above 0.9" in done.output
+    assert "before it learned; expected above that and 0.9" in done.output
     assert (tmp_path / "run" / "compositor.safetensors").is_file()
