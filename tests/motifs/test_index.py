@@ -71,8 +71,18 @@ def test_a_graph_finds_nearly_all(vectors, graph):
     assert (indexing.search(graph, queries, 200)[1] >= 0).all()
 
 
+@pytest.fixture(params=[1, 2, 8])
+def threads(request):
+    faiss = indexing.import_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(request.param)
+    yield request.param
+    assert faiss.omp_get_max_threads() == request.param
+    faiss.omp_set_num_threads(before)
+
+
 @pytest.mark.parametrize("kind", ["graph", "flat"])
-def test_a_query_has_the_same_hits_alone_and_among_others(vectors, kind, request):
+def test_a_query_has_the_same_hits_alone_and_among_others(vectors, kind, request, threads):
     index = request.getfixturevalue(kind)
     if kind == "flat":
         # FAISS turns to matrix products, which round otherwise, where there is more to compare.
