@@ -9,11 +9,11 @@ backbone: one that is near to that of the window's best hit is about as probable
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from openfoldpp.geometry.fragment_rmsd import fragment_rmsd_pairs
+from openfoldpp.geometry.fragment_rmsd import fragment_rmsd_to_one
 from openfoldpp.motifs.hits import MotifHit, expected_tm
 from openfoldpp.motifs.library import Library
 from openfoldpp.plm.cheap_head import K
@@ -35,6 +35,8 @@ DEPTH = 8
 EXTENDED = 48
 #: Angstrom: what is so far from a right backbone, or farther, is not counted as right.
 _NEAR = 1.5
+# What a window of which nothing is known takes away: more than any number of good ones brings.
+_NEVER = 1e6
 
 
 def chain(
@@ -71,92 +73,166 @@ def chain(
         motif
         for number in np.unique(windows.chains)
         for motif in _motifs(library, windows, windows.chains == number)
-        if motif[3].mean() >= min_score
+        if motif.score >= min_score
     ]
-    found.sort(key=lambda motif: (motif[2], motif[0], motif[1]))
+    found.sort(key=lambda motif: (motif.offset, motif.segment, motif.start))
     total = int(windows.offsets[-1]) + 1 if len(windows.offsets) else 0
-    return [_hit(library, *found[i]) for i in _ranking(found, total, len(found) if top is None else top)]
+    return [_hit(library, found[i]) for i in _ranking(found, total, len(found) if top is None else top)]
 
 
-# Segment, first residue of it and of the query, the score of each window, the distance.
-_Motif = tuple[int, int, int, np.ndarray, float]
+class _Motif(NamedTuple):
+    """A segment and the first residue of it and of the query; the scores of the windows, their mean."""
+
+    segment: int
+    start: int
+    offset: int
+    scores: np.ndarray
+    score: float
+    distance: float
 
 
-def _motifs(library: Library, windows: WindowHits, chosen: np.ndarray) -> Iterator[_Motif]:
-    """Yield the motifs of one chain of the query."""
+def _motifs(library: Library, windows: WindowHits, chosen: np.ndarray) -> list[_Motif]:
+    """Return the motifs of one chain of the query."""
     shingles, offsets = windows.shingles[chosen], windows.offsets[chosen]
     rows, columns = np.nonzero(shingles >= 0)
     if not len(rows):
-        return
+        return []
+    count = len(shingles)
     places = library.places(shingles[rows, columns])
-    diagonals = places.starts - rows
-    keys, which = np.unique(np.stack([places.segments, diagonals]), axis=1, return_inverse=True)
-    which = which.reshape(-1)
-    segments, diagonals = keys
+    # A segment and a diagonal, -count at least, as one number, in the order of both.
+    keys, first, which = np.unique(
+        (places.segments << 32) + places.starts - rows + count, return_index=True, return_inverse=True
+    )
+    segments, lengths = places.segments[first], places.lengths[first]
+    diagonals = places.starts[first] - rows[first]
     # What is known of each diagonal at each window; negative where nothing is.
-    scores = np.full((keys.shape[1], len(shingles)), -1.0)
-    distances = np.full(scores.shape, np.nan)
+    scores = np.full((len(keys), count), -1.0)
+    distances, known = np.zeros(scores.shape), np.zeros(scores.shape, bool)
     scores[which, rows] = windows.scores[chosen][rows, columns]
     distances[which, rows] = windows.distances[chosen][rows, columns]
+    known[which, rows] = True
     seeds = np.zeros(scores.shape, bool)
     seeds[which, rows] = columns < KEPT
-    best = np.maximum(windows.scores[chosen][:, 0], 0)
+    best = np.maximum(windows.scores[chosen][:, 0], 0).astype(np.float64)
 
-    lengths, numbers = np.empty(len(segments), np.int64), np.empty(len(segments), np.int64)
-    lengths[which] = places.lengths
-    # Number of the shingle opposite the first window, had the segment one.
-    numbers[which] = shingles[rows, columns] - rows
-    sums = np.where(seeds.any(1), np.maximum(scores, 0).sum(1), -1)
-    extended = np.argsort(-sums, kind="stable")[:EXTENDED]
-    starts = diagonals[extended, None] + np.arange(len(shingles))
-    unknown = (starts >= 0) & (starts <= lengths[extended, None] - K) & (scores[extended] < 0)
-    some, places_of = np.nonzero(unknown & (shingles[:, 0] >= 0))
-    own = library.shingle_coordinates(numbers[extended[some]] + places_of)[..., :3, :]
-    best_of = library.shingle_coordinates(np.maximum(shingles[:, 0], 0))[places_of][..., :3, :]
-    rmsd = fragment_rmsd_pairs(own.reshape(-1, 3 * K, 3), best_of.reshape(-1, 3 * K, 3))
-    scores[extended[some], places_of] = best[places_of] * np.maximum(1 - rmsd / _NEAR, 0)
+    seeded = np.flatnonzero(seeds.any(1))
+    sums = np.maximum(scores[seeded], 0).sum(1)
+    some = seeded[np.argsort(-sums, kind="stable")[:EXTENDED]]
+    apart = _from_best(library, segments[some], diagonals[some], lengths[some], shingles[:, 0])
+    judged = best * np.maximum(1 - apart / _NEAR, 0)
+    scores[some] = np.where((scores[some] < 0) & np.isfinite(apart), judged, scores[some])
 
-    for row in np.flatnonzero(seeds.any(1)):
-        for start, end in _stretches(scores[row], best):
-            if seeds[row, start:end].any():
-                some = distances[row, start:end]
-                distance = float(some[~np.isnan(some)].mean())
-                first = int(diagonals[row]) + start
-                yield int(segments[row]), first, int(offsets[start]), scores[row, start:end], distance
+    found, starts, ends = _stretches(scores[seeded], best)
+    found = seeded[found]
+    has_seed = _between(seeds, found, starts, ends) > 0
+    found, starts, ends = found[has_seed], starts[has_seed], ends[has_seed]
+    means = _between(scores, found, starts, ends) / (ends - starts)
+    nearness = _between(distances, found, starts, ends) / _between(known, found, starts, ends)
+    columns = found, diagonals[found] + starts, offsets[starts], starts, ends, means, nearness
+    return [
+        _Motif(int(segments[row]), first, offset, scores[row, start:end], mean, distance)
+        for row, first, offset, start, end, mean, distance in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
+    ]
 
 
-def _stretches(scores: np.ndarray, best: np.ndarray) -> list[tuple[int, int]]:
-    """Cut a diagonal into stretches of windows that are probable enough.
+def _from_best(
+    library: Library, segments: np.ndarray, diagonals: np.ndarray, lengths: np.ndarray, best: np.ndarray
+) -> np.ndarray:
+    """Measure how far the windows of diagonals are from the windows' best hits.
+
+    Parameters
+    ----------
+    library : Library
+        Whose segments they are.
+    segments, diagonals, lengths : numpy.ndarray of shape (D,), int64
+        Of each diagonal, its segment, the segment's residue opposite the query's first, and its residues.
+    best : numpy.ndarray of shape (W,), int64
+        The best hit of each window, -1 where there is none.
+
+    Returns
+    -------
+    numpy.ndarray of shape (D, W), float32
+        RMSD of N, CA and C, angstrom; infinite where the segment has no such window, or the window no hit.
+    """
+    count = len(best)
+    residues = np.zeros((len(segments), count + K - 1, 9), np.float32)
+    there = np.zeros((len(segments), count), bool)
+    for row, (segment, diagonal, length) in enumerate(zip(segments, diagonals, lengths, strict=True)):
+        start, end = max(-int(diagonal), 0), min(int(length - diagonal), count + K - 1)
+        backbone = library.coordinates(int(segment), int(diagonal) + start, end - start)
+        residues[row, start:end] = backbone[:, :3].reshape(-1, 9)
+        there[row, start : end - K + 1] = True
+    fragments = np.lib.stride_tricks.sliding_window_view(residues, K, axis=1).transpose(1, 0, 3, 2)
+    fixed = library.shingle_coordinates(np.maximum(best, 0))[:, :, :3]
+    apart = fragment_rmsd_to_one(
+        fragments.reshape(count, len(segments), 3 * K, 3), fixed.reshape(count, 3 * K, 3)
+    )
+    return np.where(there & (best >= 0), apart.T, np.inf)
+
+
+def _stretches(scores: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut diagonals into stretches of windows that are probable enough.
 
     Two neighbours are joined over a worse stretch that is not all wrong, if it takes away less than either
     brings.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray of shape (D, W)
+        Of each diagonal's windows; negative where nothing is known.
+    best : numpy.ndarray of shape (W,)
+        Of the windows' best hits.
+
+    Returns
+    -------
+    rows, starts, ends : numpy.ndarray of shape (S,), int64
+        Diagonals and their windows, ``[start, end)``.
     """
-    gains = np.where(scores < 0, -np.inf, scores - SHARE * best)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], gains >= 0, [False]]).astype(np.int8)))
+    gains = np.where(scores < 0, -_NEVER, scores - SHARE * best)
+    good = np.zeros((len(gains), len(best) + 2), np.int8)
+    good[:, 1:-1] = gains >= 0
+    rows, edges = np.nonzero(np.diff(good, axis=1))
+    rows, starts, ends = rows[::2], edges[::2], edges[1::2]
+    own = _between(gains, rows, starts, ends).tolist()
+    # What joining a stretch to the one before it takes away, and how much it may.
+    before, same = np.roll(ends, 1), rows == np.roll(rows, 1)
+    if len(same):
+        same[0] = False
+    before = np.where(same, before, starts)
+    losses = np.where(same, -_between(gains, rows, before, starts), np.inf).tolist()
+    allowed = ((SHARE - BRIDGE) * _between(best[None], np.zeros_like(rows), before, starts)).tolist()
     found: list[tuple[int, int, float]] = []
-    for start, end in edges.reshape(-1, 2).tolist():
-        gain = float(gains[start:end].sum())
-        while found:
-            before, last, other = found[-1]
-            loss = float(gains[last:start].sum())
-            if -loss > min(gain, other, (SHARE - BRIDGE) * float(best[last:start].sum())):
-                break
-            start, gain = before, gain + other + loss
-            found.pop()
-        found.append((start, end, gain))
-    return [(start, end) for start, end, _ in found]
+    for last, gain in enumerate(own):
+        first = last
+        while found and losses[first] <= min(gain, found[-1][2], allowed[first]):
+            gain -= losses[first]
+            first, _, other = found.pop()
+            gain += other
+        found.append((first, last, gain))
+    firsts, lasts = np.array([(first, last) for first, last, _ in found], np.int64).reshape(-1, 2).T
+    return rows[firsts], starts[firsts], ends[lasts]
+
+
+def _between(values: np.ndarray, rows: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return sums of stretches ``[start, end)`` of rows of `values`, ``[D, W]``."""
+    sums = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums[rows, ends] - sums[rows, starts]
 
 
 def _ranking(motifs: list[_Motif], total: int, count: int) -> Iterator[int]:
     """Yield the numbers of the motifs that add the most, one after another."""
     scores = np.zeros((len(motifs), total))
-    for row, (_, _, offset, some, _) in zip(scores, motifs, strict=True):
-        row[offset : offset + len(some)] = some
+    for row, motif in zip(scores, motifs, strict=True):
+        row[motif.offset : motif.offset + len(motif.scores)] = motif.scores
     gains, times = scores.sum(1), np.ones(total)
     for _ in motifs:
         number = int(gains.argmax())  # of equal ones the first
         gains[number] = -np.inf
-        span = slice(motifs[number][2], motifs[number][2] + len(motifs[number][3]))
+        motif = motifs[number]
+        span = slice(motif.offset, motif.offset + len(motif.scores))
         if times[span].min() > DEPTH:
             continue
         if not count:
@@ -167,20 +243,18 @@ def _ranking(motifs: list[_Motif], total: int, count: int) -> Iterator[int]:
         times[span] += 1
 
 
-def _hit(
-    library: Library, segment: int, start: int, offset: int, scores: np.ndarray, distance: float
-) -> MotifHit:
-    info, length = library.segment(segment), len(scores) + K - 1
+def _hit(library: Library, motif: _Motif) -> MotifHit:
+    info, length = library.segment(motif.segment), len(motif.scores) + K - 1
     return MotifHit(
-        offset=offset,
+        offset=motif.offset,
         length=length,
         source=info.name,
-        residue=info.residue_number(start),
-        sequence=info.sequence[start : start + length],
-        score=float(scores.mean()),
-        distance=distance,
-        tm=expected_tm(distance, length),
-        coords=library.coordinates(segment, start, length),
-        segment=segment,
-        start=start,
+        residue=info.residue_number(motif.start),
+        sequence=info.sequence[motif.start : motif.start + length],
+        score=motif.score,
+        distance=motif.distance,
+        tm=expected_tm(motif.distance, length),
+        coords=library.coordinates(motif.segment, motif.start, length),
+        segment=motif.segment,
+        start=motif.start,
     )

@@ -50,7 +50,9 @@ def clashes(pieces: Pieces, n_res: int) -> np.ndarray:
         end, start = hits[a].offset + hits[a].length, hits[b].offset
         before = pieces.ca[pieces.rows(a)][: start - hits[a].offset]
         after = pieces.ca[pieces.rows(b)][end - start :] @ rotation + shift
-        row, column = np.nonzero(np.linalg.norm(before[:, None] - after, axis=-1) < _NEAREST)
+        apart = before[:, None] - after
+        apart *= apart
+        row, column = np.nonzero(apart[..., 0] + apart[..., 1] + apart[..., 2] < _NEAREST**2)
         row, column = row + hits[a].offset, column + end
         both = np.float32(hits[a].score * hits[b].score)
         found[row, column] = np.maximum(found[row, column], both)
@@ -60,11 +62,13 @@ def clashes(pieces: Pieces, n_res: int) -> np.ndarray:
 def _laid_on(pieces: Pieces, pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """Return for each pair what lays the second hit on the first: ``x @ rotation + shift`` (Kabsch 1976)."""
     covariances, centres = np.empty((len(pairs), 3, 3)), np.empty((len(pairs), 2, 3))
+    backbones = pieces.atom37[:, _BACKBONE]
     for number, (a, b) in enumerate(pairs):
         shared = pieces.hits[a].offset + pieces.hits[a].length - pieces.hits[b].offset
-        fixed = pieces.atom37[pieces.rows(a)][-shared:, _BACKBONE].reshape(-1, 3)
-        mobile = pieces.atom37[pieces.rows(b)][:shared, _BACKBONE].reshape(-1, 3)
-        centres[number] = fixed.mean(0), mobile.mean(0)
+        fixed = backbones[pieces.rows(a)][-shared:].reshape(-1, 3)
+        mobile = backbones[pieces.rows(b)][:shared].reshape(-1, 3)
+        centres[number] = fixed.sum(0), mobile.sum(0)
+        centres[number] /= len(fixed)
         covariances[number] = (mobile - centres[number, 1]).T @ (fixed - centres[number, 0])
     u, _, vt = np.linalg.svd(covariances)
     u[:, :, 2] *= np.sign(np.linalg.det(u @ vt))[:, None]  # no mirror image

@@ -26,7 +26,7 @@ def path() -> Path:
     """
     if not (_SHIPPED / "manifest.json").is_file():
         raise WeightsError(
-            f"{_SHIPPED}: the default library of motifs is missing; install openfoldpp again, or name a library "
-            "that `openfoldpp motifs build` made"
+            f"{_SHIPPED}: the default library of motifs is missing; install openfoldpp again, or name "
+            "a library that `openfoldpp motifs build` made"
         )
     return _SHIPPED

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
+import torch
 
 from openfoldpp.geometry import residues
 from openfoldpp.motifs.clashes import clashes
@@ -103,7 +103,7 @@ def _single(pieces: Pieces, sequence: str) -> np.ndarray:
     if not pieces.hits:
         return total
     values, known = _residue_values(pieces, sequence)
-    known_weight = np.zeros_like(total)
+    known_weight = np.zeros((n_res, known.shape[1]), np.float32)
     missed = np.ones((n_res, 1), np.float32)
     for number, hit in enumerate(pieces.hits):
         rows, score = pieces.rows(number), np.float32(hit.score)
@@ -111,17 +111,22 @@ def _single(pieces: Pieces, sequence: str) -> np.ndarray:
         total[span] += score * values[rows]
         known_weight[span] += score * known[rows]
         missed[span] *= 1 - score
-    _divide(total, known_weight)
+    # Where nothing is known the sum is zero too.
+    total /= np.where(known_weight > 0, known_weight, 1).take(_KNOWN, 1)
     total[:, SINGLE["coverage"]] = 1 - missed
     total[:, SINGLE["hits"]] = np.log1p(np.bincount(places, minlength=n_res))[:, None]
     return total
 
 
 def _residue_values(pieces: Pieces, sequence: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return what each hit says of each of its residues, and which of it is known: two ``[R, 256]``."""
+    """Return what each hit says of each of its residues, ``[R, 256]``, and which of it is known.
+
+    The latter, float32 ``[R, 5 + 2 * _REACH]``, has a column for all that is always known, for each torsion,
+    for the bins of phi and psi, and for each neighbour: :data:`_KNOWN` says which channel has which.
+    """
     count = len(pieces.types)
     values = np.zeros((count, SINGLE_CHANNELS), np.float32)
-    known = np.ones((count, SINGLE_CHANNELS), np.float32)
+    known = np.ones((count, _NEIGHBOURS + 2 * _REACH), np.float32)
     lengths = _each(pieces, [hit.length for hit in pieces.hits])
     within = np.arange(count) - np.repeat(pieces.first, [hit.length for hit in pieces.hits])
     distances = _each(pieces, [hit.distance for hit in pieces.hits])
@@ -143,90 +148,127 @@ def _residue_values(pieces: Pieces, sequence: str) -> tuple[np.ndarray, np.ndarr
     angles = pieces.torsions.sin_cos[:, [1, 2, 0]]  # phi, psi, pre-omega
     seen = pieces.torsions.known[:, [1, 2, 0]]
     values[:, SINGLE["torsions"]] = (angles * seen[..., None]).reshape(count, 6)
-    known[:, SINGLE["torsions"]] = np.repeat(seen, 2, axis=1)
+    known[:, 1:4] = seen
     both = seen[:, 0] & seen[:, 1]
     # -180 to 180 degrees, the end being the start again.
     turns = np.arctan2(angles[..., 0], angles[..., 1]) / (2 * np.pi) + 0.5
     bins = np.floor(turns * _RAMA).astype(int) % _RAMA
     column = SINGLE["ramachandran"].start + bins[:, 0] * _RAMA + bins[:, 1]
     values[rows[both], column[both]] = 1
-    known[:, SINGLE["ramachandran"]] = both[:, None]
+    known[:, 4] = both
 
-    start = SINGLE["neighbours"].start
-    for step in (*range(-_REACH, 0), *range(1, _REACH + 1)):
-        there = (within + step >= 0) & (within + step < lengths)
-        moved = pieces.ca[rows[there] + step] - pieces.ca[there]
-        values[there, start : start + 3] = np.einsum("rji,rj->ri", pieces.rotations[there], moved) / _SCALE
-        known[:, start : start + 3] = there[:, None]
-        start += 3
+    places = within[:, None] + _STEPS
+    there = (places >= 0) & (places < lengths[:, None])
+    others = np.where(there, rows[:, None] + _STEPS, rows[:, None])
+    axes = np.ascontiguousarray(pieces.ca.T)
+    moved = [(one[others] - one[:, None]).astype(np.float32) for one in axes]
+    frames = pieces.rotations.astype(np.float32)
+    local = values[:, SINGLE["neighbours"]].reshape(count, len(_STEPS), 3)
+    for axis in range(3):
+        local[..., axis] = sum(one * frames[:, i, axis, None] for i, one in enumerate(moved)) / _SCALE
+    known[:, _NEIGHBOURS:] = there
     return values, known
 
 
+# Where a neighbour stands from the residue; which column of what is known tells of it, see _residue_values.
+_STEPS = np.array([*range(-_REACH, 0), *range(1, _REACH + 1)])
+_NEIGHBOURS = 5
+_KNOWN = np.zeros(SINGLE_CHANNELS, np.int64)
+_KNOWN[SINGLE["torsions"]] = 1 + np.arange(6) // 2
+_KNOWN[SINGLE["ramachandran"]] = 4
+_KNOWN[SINGLE["neighbours"]] = _NEIGHBOURS + np.arange(6 * _REACH) // 3
+
+
 def _pair(pieces: Pieces, n_res: int) -> np.ndarray:
-    # Channels first, so that what a hit adds to lies together.
-    total = np.zeros((PAIR_CHANNELS, n_res, n_res), np.float32)
+    total = np.zeros((n_res, n_res, PAIR_CHANNELS), np.float32)
     if not pieces.hits:
-        return total.transpose(1, 2, 0)
-    weight, missed = np.zeros((n_res, n_res), np.float32), np.ones((n_res, n_res), np.float32)
-    # Of the hits that know the angle of the row's residue, and of the column's.
-    weight_phi, weight_psi = np.zeros((2, n_res, n_res), np.float32), np.zeros((2, n_res, n_res), np.float32)
+        return total
+    covers = np.zeros((len(pieces.hits), n_res), np.float32)
+    # Sine and cosine of phi and psi of the residues that a hit covers, and whether it knows them.
+    angles = np.zeros((2, 3, len(pieces.hits), n_res), np.float32)
     known = pieces.torsions.known.astype(np.float32)
     sin_cos = pieces.torsions.sin_cos.astype(np.float32) * known[..., None]
+    missed = np.ones((n_res, n_res), np.float32)
     for number, hit in enumerate(pieces.hits):
-        rows, score = pieces.rows(number), np.float32(hit.score)
-        span = slice(hit.offset, hit.offset + hit.length)
-        block = total[:, span, span]
-        weight[span, span] += score
-        missed[span, span] *= 1 - score
-        block[PAIR["tm"]] += score * np.float32(hit.tm)
-        for name, angle, weights in (("phi", 1, weight_phi), ("psi", 2, weight_psi)):
-            start = PAIR[name].start
-            sine, cosine = score * sin_cos[rows, angle].T
-            block[start : start + 2] += np.stack([sine, cosine])[:, :, None]
-            block[start + 2 : start + 4] += np.stack([sine, cosine])[:, None, :]
-            weights[0, span, span] += score * known[rows, angle][:, None]
-            weights[1, span, span] += score * known[rows, angle][None, :]
-        _add_distances(block[PAIR["distance"]], pieces.pseudo_beta[rows], score)
-        block[PAIR["orientation"]] += score * _directions(pieces.ca[rows], pieces.rotations[rows])
-    for name in ("tm", "distance", "orientation"):
-        _divide(total[PAIR[name]], weight)
-    for name, weights in (("phi", weight_phi), ("psi", weight_psi)):
-        _divide(total[PAIR[name]], np.repeat(weights, 2, axis=0))
-    total[PAIR["clash"]] = clashes(pieces, n_res)
-    total[PAIR["coverage"]] = 1 - missed
-    return np.ascontiguousarray(total.transpose(1, 2, 0))
+        rows, span = pieces.rows(number), slice(hit.offset, hit.offset + hit.length)
+        covers[number, span] = 1
+        angles[:, :2, number, span] = sin_cos[rows, 1:3].transpose(1, 2, 0)
+        angles[:, 2, number, span] = known[rows, 1:3].T
+        missed[span, span] *= np.float32(1 - hit.score)
+    scores = np.array([hit.score for hit in pieces.hits], np.float32)
+    # A sum over hits of what depends on the row alone, where they cover the column too, is a product.
+    weighted = scores[:, None] * covers
+    weight = _product(weighted, covers)
+    share = np.divide(1, weight, out=np.zeros_like(weight), where=weight > 0)
+    tms = np.array([hit.tm for hit in pieces.hits], np.float32)
+    _add_places(total, pieces, share)
+    total[..., PAIR["tm"].start] = _product(tms[:, None] * weighted, covers) * share
+    for name, (sine, cosine, seen) in zip(("phi", "psi"), angles, strict=True):
+        start = PAIR[name].start
+        sine, cosine, seen = (_product(one, weighted) for one in (sine, cosine, seen))
+        seen = np.where(seen > 0, seen, 1)
+        for i, one in enumerate((sine / seen, cosine / seen)):
+            # The row's angle, the column's.
+            total[..., start + i], total[..., start + 2 + i] = one, one.T
+    total[..., PAIR["clash"].start] = clashes(pieces, n_res)
+    total[..., PAIR["coverage"].start] = 1 - missed
+    return total
 
 
-def _add_distances(block: np.ndarray, beta: np.ndarray, score: np.float32) -> None:
-    """Add a hit's distances to the bins ``[DISTANCE_BINS, L, L]``; nearer than the first bin is in none."""
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return ``a.T @ b`` by torch: NumPy would take all cores for it, and keep them busy for a while."""
+    return (torch.from_numpy(a).t() @ torch.from_numpy(b)).numpy()
+
+
+def _add_places(total: np.ndarray, pieces: Pieces, share: np.ndarray) -> None:
+    """Add distances and directions: `share`, ``[N_res, N_res]``, is one divided by the hits' weights."""
+    n_res = len(total)
+    flat = total.reshape(-1)
+    first = np.arange(n_res * n_res).reshape(n_res, n_res) * PAIR_CHANNELS + PAIR["distance"].start
     width = (_LAST_BIN - _FIRST_BIN) / (DISTANCE_BINS - 1)
-    row, column = _upper(len(beta))
-    distances = np.linalg.norm(beta[row] - beta[column], axis=-1)
-    bins = np.floor((distances - _FIRST_BIN) / width).astype(int)
-    far = bins >= 0
-    bins, row, column = np.minimum(bins[far], DISTANCE_BINS - 1), row[far], column[far]
-    block[bins, row, column] += score
-    block[bins, column, row] += score
+    directions = np.zeros((3, n_res, n_res), np.float32)
+    for number, hit in enumerate(pieces.hits):
+        rows, span = pieces.rows(number), slice(hit.offset, hit.offset + hit.length)
+        part = np.float32(hit.score) * share[span, span]
+        bins = _distances(pieces.pseudo_beta[rows])
+        bins -= _FIRST_BIN
+        bins /= width
+        # Nearer than the first bin is in none.
+        far = part * (bins >= 0)
+        channels = np.clip(bins, 0, DISTANCE_BINS - 1, out=bins).astype(np.int64)
+        channels += first[span, span]
+        flat[channels.ravel()] += far.ravel()
+        local = _directions(pieces.ca[rows], pieces.rotations[rows])
+        local *= part
+        directions[:, span, span] += local
+    for axis, one in enumerate(directions):
+        total[..., PAIR["orientation"].start + axis] = one
 
 
-@lru_cache(256)
-def _upper(length: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.triu_indices(length, 1)
+def _distances(points: np.ndarray) -> np.ndarray:
+    """Return distances between points ``[L, 3]``: ``[L, L]``, 0 from a point to itself."""
+    points = points - points.mean(0)
+    squared = np.einsum("ij,ij->i", points, points)
+    found = points @ points.T
+    found *= -2
+    found += squared[:, None]
+    found += squared
+    np.fill_diagonal(found, 0)
+    return np.sqrt(np.maximum(found, 0, out=found), out=found)
 
 
 def _directions(ca: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     """Return unit vectors to CA of the column's residue in the frame of the row's, float32 ``[3, L, L]``."""
     length, ca = len(ca), ca - ca.mean(0)  # centred, so that float32 keeps the digits
-    axes = rotations.transpose(2, 0, 1)
-    local = (axes.reshape(-1, 3) @ ca.T).reshape(3, length, length).astype(np.float32)
-    local -= np.einsum("iaj,aj->ia", axes, ca)[:, :, None].astype(np.float32)
-    squared = local[0] ** 2 + local[1] ** 2 + local[2] ** 2
+    axes = np.ascontiguousarray(rotations.transpose(2, 0, 1))
+    own = (axes * ca).sum(-1)
+    local = axes.astype(np.float32).reshape(-1, 3) @ ca.T.astype(np.float32)
+    local -= own.reshape(-1, 1).astype(np.float32)
+    local = local.reshape(3, length, length)
+    squared = local[0] * local[0] + local[1] * local[1] + local[2] * local[2]
+    local /= np.sqrt(np.maximum(squared, np.float32(1e-6)))
     local[:, np.arange(length), np.arange(length)] = 0  # to itself there is none
-    return local / np.sqrt(np.maximum(squared, 1e-6))
-
-
-def _divide(values: np.ndarray, weight: np.ndarray) -> None:
-    np.divide(values, weight, out=values, where=weight > 0)
+    return local
 
 
 def _each(pieces: Pieces, values: Sequence[float]) -> np.ndarray:

@@ -174,29 +174,75 @@ def agreement(profile: Profile, windows: np.ndarray, ca: np.ndarray) -> np.ndarr
         of Laplace's density), root mean square of distances; the window's mean logarithm of a width and mean
         width; then how much more each of the first five is than the window's least.
     """
-    ends = K - np.arange(K)
-    there = np.empty((K, GEOMETRY), bool)
-    there[:, :-2] = np.array(SEPARATIONS) < ends[:, None]
-    there[:, -2:] = ends[:, None] > 3
-    rows, columns = np.nonzero(there)
-    is_angle = columns >= len(SEPARATIONS)
-    at = np.asarray(windows)[:, None] + rows
-    expected, log_width = profile.geometry[at, columns], profile.log_width[at, columns]
-    error = np.abs(local_geometry(ca)[..., rows, columns] - expected[:, None])
-    density = error * np.exp(-log_width)[:, None] + log_width[:, None]
-    distance, angle = error[..., ~is_angle], error[..., is_angle]
-    width = np.exp(log_width[:, ~is_angle])
+    windows = np.asarray(windows)
+    at = _ROWS[:, None] + windows  # [columns, W]
+    expected, log_width = profile.geometry[at, _COLUMNS[:, None]], profile.log_width[at, _COLUMNS[:, None]]
+    # Columns first, so that every step is one of long rows.
+    error = _window_geometry(ca)
+    error -= expected[..., None]
+    np.abs(error, out=error)
+    density = error * np.exp(-log_width)[..., None]
+    density += log_width[..., None]
+    distance, angle = error[:_DISTANCES], error[_DISTANCES:]
+    summed = density[_DISTANCES:].sum(0)
     first = [
-        distance.mean(-1),
-        angle.mean(-1),
-        density.mean(-1),
-        density[..., is_angle].mean(-1),
-        np.sqrt((distance**2).mean(-1)),
+        distance.mean(0),
+        angle.mean(0),
+        (density[:_DISTANCES].sum(0) + summed) / len(density),
+        summed / len(angle),
+        np.sqrt(np.square(distance).mean(0)),
     ]
-    shape = distance.shape[:2]
-    whole = [np.broadcast_to(one[:, None], shape) for one in (log_width.mean(-1), width.mean(-1))]
-    more = [column - column.min(1, keepdims=True) for column in first]
-    return np.stack([*first, *whole, *more], -1).astype(np.float32)
+    found = np.empty((*error.shape[1:], AGREEMENT), np.float32)
+    for column, one in enumerate(first):
+        found[..., column] = one
+        found[..., column - 5] = one - one.min(1, keepdims=True)
+    found[..., 5] = log_width.mean(0)[:, None]
+    found[..., 6] = np.exp(log_width[:_DISTANCES]).mean(0)[:, None]
+    return found
+
+
+def _within() -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows and columns of :func:`local_geometry` ten residues have, distances first."""
+    distances = [(row, column) for column, apart in enumerate(SEPARATIONS) for row in range(K - apart)]
+    angles = [(row, column) for column in (GEOMETRY - 2, GEOMETRY - 1) for row in range(K - 3)]
+    rows, columns = np.array(distances + angles).T
+    return rows, columns
+
+
+_ROWS, _COLUMNS = _within()
+_DISTANCES = int(np.sum(len(SEPARATIONS) > _COLUMNS))
+
+
+def _window_geometry(ca: np.ndarray) -> np.ndarray:
+    """Return :func:`local_geometry` of ``[..., 10, 3]`` at :func:`_within`, float32 ``[columns, ...]``."""
+    places = np.ascontiguousarray(np.moveaxis(np.asarray(ca, np.float32), (-2, -1), (0, 1)))
+    found = np.empty((len(_ROWS), *places.shape[2:]), np.float32)
+    end = 0
+    for apart in SEPARATIONS:
+        start, end = end, end + K - apart
+        steps = places[apart:] - places[:-apart]
+        steps *= steps
+        np.sqrt(steps[:, 0] + steps[:, 1] + steps[:, 2], out=found[start:end])
+    bonds = places[1:] - places[:-1]
+    normals = _cross(bonds[:-1], bonds[1:])
+    before, after, axis = normals[:-1], normals[1:], bonds[1:-1]
+    cosine, sine = _dot(before, after), _dot(_cross(before, after), axis) / np.sqrt(_dot(axis, axis))
+    scale = np.float32(ANGLE_SCALE) / np.maximum(np.sqrt(sine * sine + cosine * cosine), np.float32(1e-6))
+    middle = end + K - 3
+    np.multiply(sine, scale, out=found[end:middle])
+    np.multiply(cosine, scale, out=found[middle:])
+    return found
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    found = np.empty_like(a)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        np.subtract(a[:, j] * b[:, k], a[:, k] * b[:, j], out=found[:, i])
+    return found
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]
 
 
 @cache

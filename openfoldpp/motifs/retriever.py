@@ -16,6 +16,7 @@ from openfoldpp.motifs.embedder import ShingleEmbedder, shingle_embedder
 from openfoldpp.motifs.exclusion import Exclusion
 from openfoldpp.motifs.hits import MotifHit
 from openfoldpp.motifs.library import Library
+from openfoldpp.motifs.workers import each
 from openfoldpp.plm.cheap_head import K
 
 #: Shingles that each anchor finds. Twice as many take twice the time and found nothing better.
@@ -126,8 +127,7 @@ class Retriever:
             FAISS is not installed.
         """
         return [
-            chain(self.library, windows, min_score=min_score, top=top)
-            for windows in self.windows(sequences)
+            chain(self.library, windows, min_score=min_score, top=top) for windows in self.windows(sequences)
         ]
 
     def windows(self, sequences: Sequence[str], *, keep: int = scoring.FINALISTS) -> list[WindowHits]:
@@ -154,9 +154,7 @@ class Retriever:
         """
         queries = [_chains(sequence) for sequence in sequences]
         chains = [one for query in queries for one in query]
-        scored = iter(
-            [self._scored(one, blocks) for one, blocks in zip(chains, self.blocks(chains), strict=True)]
-        )
+        scored = iter([self._scored(blocks) for blocks in self.blocks(chains)])
         return [_joined(query, [next(scored) for _ in query], keep) for query in queries]
 
     def blocks(self, chains: Sequence[str]) -> list[Blocks]:
@@ -174,8 +172,7 @@ class Retriever:
         """
         if not chains:
             return []
-        residues, vectors = zip(*self.embedder.embed_both(chains), strict=True)
-        profiles = [self.profile.profile(one) for one in residues]
+        vectors, profiles = zip(*each(self._embedded, chains), strict=True)
         excluded = None
         if self.max_identity is not None:
             excluded = Exclusion(self.library, chains, self.max_identity)
@@ -200,7 +197,7 @@ class Retriever:
         """
         odds = self.score.first(blocks)
         shingles = blocks.shingles[:, None] + np.arange(STRIDE)[:, None]
-        between = scoring.distance_features(blocks)[..., 0].transpose(0, 2, 1)
+        between = scoring.between_anchors(blocks).transpose(0, 2, 1)
         odds, shingles, between = (
             array.reshape(-1, array.shape[-1])[: blocks.windows] for array in (odds, shingles, between)
         )
@@ -239,7 +236,11 @@ class Retriever:
         fragments = coords.reshape(*shingles.shape, 3 * K, 3)
         return scoring.finalist_features(odds, distances, fragments, agreements)
 
-    def _scored(self, sequence: str, blocks: Blocks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _embedded(self, chain: str) -> tuple[np.ndarray, profile.Profile]:
+        [(residues, vectors)] = self.embedder.embed_both([chain])
+        return vectors, self.profile.profile(residues)
+
+    def _scored(self, blocks: Blocks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         odds, shingles, distances = self.finalists(blocks)
         windows = np.arange(blocks.windows)
         scores = self.score.second(self.features(blocks, windows, odds, shingles, distances))

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from openfoldpp.errors import WeightsError
 from openfoldpp.files import atomic_write
@@ -95,11 +96,17 @@ class MotifScore:
         weights = np.zeros((STRIP, TABLES, STRIDE), np.float32)
         for window in range(STRIDE):
             weights[window : window + PLACES, :, window] = self.places
-        odds = stands.reshape(count * candidates, STRIP * TABLES) @ weights.reshape(STRIP * TABLES, STRIDE)
-        odds = (
-            odds.reshape(count, candidates, STRIDE) + distance_features(blocks) @ self.distances + self.bias
+        # By torch: NumPy would take all cores for it, and keep them busy for milliseconds after.
+        odds = torch.mm(
+            torch.from_numpy(stands.reshape(count * candidates, STRIP * TABLES)),
+            torch.from_numpy(weights.reshape(STRIP * TABLES, STRIDE)),
         )
-        return np.where(blocks.valid(), odds, NONE).transpose(0, 2, 1)
+        odds = odds.numpy().reshape(count, candidates, STRIDE)
+        for weight, column in zip(self.distances, _distance_columns(blocks), strict=True):
+            odds += weight * column
+        odds += self.bias
+        odds[~blocks.valid()] = NONE
+        return odds.transpose(0, 2, 1)
 
     def second(self, features: np.ndarray) -> np.ndarray:
         """Return the probabilities.
@@ -138,19 +145,30 @@ def distance_features(blocks: Blocks) -> np.ndarray:
         Interpolated between the anchors; the lesser and the greater; whether the anchor before and the one
         after found it; how much more than the block's least.
     """
+    columns = _distance_columns(blocks)
+    return np.stack([np.broadcast_to(column, columns[0].shape) for column in columns], -1).astype(np.float32)
+
+
+def between_anchors(blocks: Blocks) -> np.ndarray:
+    """Return the distances of `blocks` interpolated between anchors, float32 ``[B, C, STRIDE]``."""
     part = (np.arange(STRIDE) / STRIDE).astype(np.float32)
-    between = blocks.distances[..., :1] * (1 - part) + blocks.distances[..., 1:] * part
+    return blocks.distances[..., :1] * (1 - part) + blocks.distances[..., 1:] * part
+
+
+def _distance_columns(blocks: Blocks) -> list[np.ndarray]:
+    between = between_anchors(blocks)
     there = blocks.found.any(-1)[..., None]
     least = np.where(there, between, np.inf).min(1, keepdims=True)
-    columns = [
+    before, after = blocks.distances[..., :1], blocks.distances[..., 1:]
+    found = blocks.found.astype(np.float32)
+    return [
         between,
-        blocks.distances.min(-1)[..., None],
-        blocks.distances.max(-1)[..., None],
-        blocks.found[..., :1],
-        blocks.found[..., 1:],
+        np.minimum(before, after),
+        np.maximum(before, after),
+        found[..., :1],
+        found[..., 1:],
         np.where(there, between - np.where(np.isfinite(least), least, 0), 0),
     ]
-    return np.stack([np.broadcast_to(column, between.shape) for column in columns], -1).astype(np.float32)
 
 
 def finalist_features(
@@ -183,13 +201,21 @@ def finalist_features(
     share = weights / weights.sum(1, keepdims=True)
     columns = [odds, odds - odds[:, :1], distances]
     for radius, width in ((NEAR, 0.3), (1.0, 0.2), (0.6, 0.12)):
-        agreeing = (_logistic((radius - rmsd) / np.float32(width)) @ share[..., None])[..., 0]
+        near = rmsd - np.float32(radius)
+        near *= np.float32(1 / width)
+        # An RMSD of hundreds of angstrom is no number to raise e to.
+        np.exp(np.minimum(near, 60, out=near), out=near)
+        near += 1
+        agreeing = (np.reciprocal(near, out=near) @ share[..., None])[..., 0]
         columns += [agreeing, agreeing - agreeing.max(1, keepdims=True)]
     apart = (rmsd @ share[..., None])[..., 0]
     columns += [apart, (apart * share).sum(1, keepdims=True), weights.max(1, keepdims=True)]
     columns += [weights.mean(1, keepdims=True)]
-    own = np.stack([np.broadcast_to(column, odds.shape) for column in columns], -1)
-    return np.concatenate([own, agreements], -1).astype(np.float32)
+    found = np.empty((*odds.shape, FEATURES), np.float32)
+    for i, column in enumerate(columns):
+        found[..., i] = column
+    found[..., len(columns) :] = agreements
+    return found
 
 
 def load(path: Path | None = None) -> MotifScore:
@@ -240,7 +266,15 @@ def load(path: Path | None = None) -> MotifScore:
 
 
 def write(path: Path, score: MotifScore) -> None:
-    """Write the weights of a `score` to a file (safetensors), complete or not at all."""
+    """Write the weights of a score to a file (safetensors), complete or not at all.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    score : MotifScore
+        To be written.
+    """
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(value, np.float32) for name, value in vars(score).items()}

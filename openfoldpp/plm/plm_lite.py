@@ -21,7 +21,7 @@ from openfoldpp.files import atomic_write
 from openfoldpp.plm.alphabet import ANTIBERTY, ESM
 from openfoldpp.plm.embedder import LanguageModel
 from openfoldpp.plm.quantization import nf4
-from openfoldpp.plm.transformer import Architecture, Encoder
+from openfoldpp.plm.transformer import Architecture, Encoder, make_table
 from openfoldpp.plm.weights import dtype_of, fingerprint, load_state, read_safetensors
 
 NAME = "plm_lite"
@@ -50,9 +50,9 @@ class NarrowEncoder(Encoder):
 
     def __init__(self, architecture: Architecture, channels: int):
         super().__init__(architecture)
-        self.tokens = nn.Embedding(architecture.vocabulary, channels)
+        self.tokens = make_table(architecture.vocabulary, channels)
         if architecture.positions:
-            self.positions = nn.Embedding(architecture.positions, channels)
+            self.positions = make_table(architecture.positions, channels)
         if architecture.norm_embedding:
             self.norm_embedding = nn.LayerNorm(channels, eps=architecture.eps)
         self.narrow = nn.Linear(channels, architecture.channels, bias=False)

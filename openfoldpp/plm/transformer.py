@@ -159,9 +159,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.architecture = architecture
         channels, eps = architecture.channels, architecture.eps
-        self.tokens = nn.Embedding(architecture.vocabulary, channels)
+        self.tokens = make_table(architecture.vocabulary, channels)
         if architecture.positions:
-            self.positions = nn.Embedding(architecture.positions, channels)
+            self.positions = make_table(architecture.positions, channels)
         else:
             self.register_buffer("frequencies", rotary_frequencies(channels // architecture.heads))
         if architecture.norm_embedding:
@@ -207,6 +207,18 @@ class Encoder(nn.Module):
         if architecture.positions:
             x = x + torch.cat([self.positions.weight[:length] for length in lengths])
         return self.norm_embedding(x) if architecture.norm_embedding else x
+
+
+def make_table(rows: int, channels: int) -> nn.Embedding:
+    """Return an embedding of `rows` tokens or positions, each of so many `channels`.
+
+    On the meta device its weights are not drawn: torch would import its compiler for that, which takes a
+    second.
+    """
+    weight = torch.empty(rows, channels)
+    if weight.is_meta:
+        return nn.Embedding.from_pretrained(weight, freeze=False)
+    return nn.Embedding(rows, channels)
 
 
 def rotary_frequencies(width: int) -> Tensor:

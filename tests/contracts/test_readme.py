@@ -81,14 +81,33 @@ def test_every_flag_exists(capsys):
     with pytest.raises(SystemExit):
         options.parse(["--help"], program="openfoldpp predict", targets=True)
     known += capsys.readouterr().out
-    for benchmark in ("fv_accuracy", "plm", "plm_quantized", "plm_libraries", "single_row", "motifs", "coarse"):
+    for benchmark in (
+        "fv_accuracy",
+        "plm",
+        "plm_quantized",
+        "plm_libraries",
+        "single_row",
+        "motifs",
+        "coarse",
+    ):
         known += (REPOSITORY / "benchmarks" / f"{benchmark}.py").read_text()
     with pytest.raises(SystemExit):
         embed_one(["--help"])
     known += capsys.readouterr().out
     for command in COMMAND_LINES:
         known += click_help(command.split())
-    pages = ("openfold2", "input", "readers", "plm", "embed", "quantize", "train", "motifs", "motif_adapter", "coarse")
+    pages = (
+        "openfold2",
+        "input",
+        "readers",
+        "plm",
+        "embed",
+        "quantize",
+        "train",
+        "motifs",
+        "motif_adapter",
+        "coarse",
+    )
     docs = "".join((REPOSITORY / "docs" / f"{name}.md").read_text() for name in pages)
     flags = set(re.findall(r"(?<![\w-])--\w+(?:-\w+)*", README + docs)) - OTHER_PROGRAMS
     assert flags
