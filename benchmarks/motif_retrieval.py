@@ -271,8 +271,8 @@ def report(found: dict) -> str:
             "",
             f"{other['windows']:,} windows; the library has {other['library']['shingles']:,} shingles of "
             f"{other['library']['chains']:,} chains. No two",
-            "chains share 30 % of their stretches of four residues. Language model, CheapHead, profile and score",
-            "have learned from antibodies alone.",
+            "chains share 30 % of their stretches of four residues. Language model, CheapHead, profile and",
+            "score have learned from antibodies alone.",
             "",
             "| ranked by | right | median RMSD |",
             "|---|---|---|",
