@@ -33,8 +33,9 @@ DEPTH = 8
 #: Diagonals of each chain whose windows between finalists are judged too, those of the greatest sums: a fixed
 #: cost, and many more than a chain needs to be covered several times.
 EXTENDED = 48
-#: Angstrom: what is so far from a right backbone, or farther, is not counted as right.
-_NEAR = 1.5
+# Angstrom: of windows that are so far from a right backbone half are right themselves, and how fast that
+# falls. Of generated Fvs' (40, held out) 98 % are right at 0.9, 68 % at 1.35 and 7 % at 1.75 angstrom.
+_HALF, _WIDTH = 1.45, 0.14
 # What a window of which nothing is known takes away: more than any number of good ones brings.
 _NEVER = 1e6
 
@@ -66,8 +67,8 @@ def chain(
     Notes
     -----
     A motif's score is the mean over all of its windows. A window that is no finalist counts with the score of
-    its place's best hit times ``1 - RMSD / 1.5`` angstrom, the RMSD being to that hit's backbone, and 0 at
-    least. The distance is the mean over the windows that are finalists.
+    its place's best hit times the share of windows that are right so far (RMSD) from a right one, a logistic
+    function that was fitted to generated Fvs. The distance is the mean over the windows that are finalists.
     """
     found = [
         motif
@@ -119,7 +120,7 @@ def _motifs(library: Library, windows: WindowHits, chosen: np.ndarray) -> list[_
     sums = np.maximum(scores[seeded], 0).sum(1)
     some = seeded[np.argsort(-sums, kind="stable")[:EXTENDED]]
     apart = _from_best(library, segments[some], diagonals[some], lengths[some], shingles[:, 0])
-    judged = best * np.maximum(1 - apart / _NEAR, 0)
+    judged = best / (1 + np.exp((apart - _HALF) / _WIDTH))
     scores[some] = np.where((scores[some] < 0) & np.isfinite(apart), judged, scores[some])
 
     found, starts, ends = _stretches(scores[seeded], best)
