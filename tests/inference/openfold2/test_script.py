@@ -385,7 +385,7 @@ def test_a_failed_trace_leaves_the_model_whole():
         raise MemoryError
 
     kept = script.KeptModel(Model())
-    hooks = script.Hooks(*[lambda *arguments: None] * 6)
+    hooks = script.Hooks(*[lambda *arguments: None] * 7)
     execution = script._Execution(hooks, kept, "model_1", None)
     before = [id(module) for module in kept.model.modules()]
     with pytest.raises(MemoryError):
