@@ -98,6 +98,7 @@ def openfoldpp(checkout):
         on_alignments=lambda folder: None,
         on_load=lambda model: None,
         on_model=lambda model: None,
+        transform=lambda config, features: None,
     )
     execution = script._Execution(hooks, script.KeptModel(), "own tests", None)
     with seams.installed(execution.handlers(), installation.version):
