@@ -98,7 +98,8 @@ def _start() -> subprocess.Popen[bytes]:
     # Ours is the path of modules, which may have been changed since this process began.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", __name__],
+        # -P: a folder named openfoldpp where the user stands is not this package.
+        [sys.executable, "-P", "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
