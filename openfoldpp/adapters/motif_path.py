@@ -106,6 +106,12 @@ def path_features(
     notes = [f"CA atoms alone are predicted, from {len(hits)} motifs of {choice.name}, {how}"]
     if gaps:
         notes.append(f"no motif covers {gaps}: their CA atoms lie on lines, with the lowest confidence")
+    if (guessed := coarse.covered & ~coarse.related).any():
+        notes.append(
+            f"no chain of the library is related to {uncovered(~guessed, target)}: there the model is a "
+            "guess, and its confidence is low; a library of related structures would help "
+            "(--motif_library DIR)"
+        )
     if parts := _separate(coarse, target):
         notes.append(parts)
     return PathFeatures(

@@ -65,6 +65,4 @@ def compose(
         graph.sources[row] if covered else ""
         for row, covered in zip(heaviest, layout.bodies >= 0, strict=True)
     )
-    return completed(
-        made.ca.numpy(), made.confidence.sigmoid().numpy(), layout.bodies, sources, layout.chains
-    )
+    return completed(made.ca.numpy(), made.confidence.sigmoid().numpy(), layout, sources)

@@ -109,13 +109,17 @@ def test_the_output_has_ca_atoms_and_the_confidence_of_the_hits(options, plugin,
     np.testing.assert_allclose(
         steps, np.linalg.norm([2.3 * (np.cos(1.745) - 1), 2.3 * np.sin(1.745), 1.5]), atol=0.01
     )
-    np.testing.assert_allclose(output["plddt"][3:21], 90, atol=1e-3)
-    np.testing.assert_allclose(output["plddt"][21:31], 40, atol=1e-3)
+    # Nothing is related to the target: the scores, 0.9 and 0.4, say nothing of the whole.
+    np.testing.assert_allclose(output["plddt"][3:31], 15, atol=1e-3)
     assert (output["plddt"][[0, 1, 2, 31, 34]] == 1).all()
     said = output.provenance["final_atom_positions"]
     assert "CA atoms alone are predicted, from 2 motifs of lib" in said
     assert "no motif covers residues 1-3 of H, 11-14 of L" in said
     assert "2 pieces that no motif joins" in said
+    assert (
+        "no chain of the library is related to residues 4-21 of H, 1-10 of L: there the model is a guess"
+        in said
+    )
     assert "the mean score of the motifs, which is no estimate of lDDT" in output.provenance["plddt"]
     assert output.source == "motifs of lib"
     assert output.chain_ids == ("A", "B")

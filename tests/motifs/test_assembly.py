@@ -5,7 +5,7 @@ import pytest
 
 from openfoldpp.errors import InputError
 from openfoldpp.geometry.superposition import ca_rmsd
-from openfoldpp.motifs.assembly import CoarseModel, assemble
+from openfoldpp.motifs.assembly import UNRELATED, CoarseModel, assemble
 from openfoldpp.motifs.library import Library
 
 
@@ -34,7 +34,8 @@ def test_pieces_of_one_structure_make_it_again(query):
     assert made.ca.dtype == made.confidence.dtype == np.float32
     assert made.covered.all()
     assert not made.bodies.any()
-    np.testing.assert_allclose(made.confidence, 0.9, rtol=1e-5)
+    assert not made.related.any()
+    np.testing.assert_allclose(made.confidence, UNRELATED, rtol=1e-5)
     assert made.sources[0] == "s0_A"
     assert same(made, assemble(sequence, hits))
 
@@ -107,6 +108,8 @@ def test_chains_lie_as_in_the_structures_that_have_both(tmp_path, coarse):
     assert made.bodies[0] == made.bodies[-1] == 0
     # Hits end before the chains do; alignments do not.
     assert made.covered.all()
+    assert made.related.all()
+    assert made.confidence.max() > UNRELATED
     assert not assemble(sequence, hits).covered.all()
 
 
