@@ -27,8 +27,8 @@ SHARPNESS = 0.5
 UNSUPPORTED = 0.05
 
 #: The highest confidence of a residue that no related chain has. Single motifs do not say how they lie to
-#: each other: whatever their scores, lDDT is about this (0.13 to 0.14; 30 proteins in a library of 120 others,
-#: and 12 antibodies in one of 150 proteins).
+#: each other: whatever their scores, lDDT is about this (0.13 to 0.14; 30 proteins in a library of 120
+#: others, and 12 antibodies in one of 150 proteins).
 UNRELATED = 0.15
 
 _ROUNDS = 3
